@@ -1,0 +1,36 @@
+# Fabtrail. `make test` is the test command; `make demo` runs the main job.
+export CGO_ENABLED ?= 0
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GOFLAGS_BUILD = -trimpath -ldflags "-s -w -buildid= -X main.version=$(VERSION)"
+
+.PHONY: help build test race lint demo fuzz clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+build: ## static binaries in bin/
+	go build $(GOFLAGS_BUILD) -o bin/ ./cmd/...
+
+test: ## the whole test command
+	go test ./...
+
+race: ## the tests under the race detector (needs a C compiler)
+	CGO_ENABLED=1 go test -race ./...
+
+lint: ## vet and golangci-lint
+	go vet ./...
+	golangci-lint run ./...
+
+demo: ## the main job: from chip fab to installer, then serve
+	go run ./cmd/fabtraild demo
+
+FUZZTIME ?= 20s
+fuzz: ## run every fuzz target for FUZZTIME (default 20s each)
+	@for p in $$(go list ./...); do \
+	  for f in $$(go test -list '^Fuzz' $$p 2>/dev/null | grep '^Fuzz'); do \
+	    echo "== $$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+	  done; done
+
+clean: ## remove what was built
+	rm -rf bin dist

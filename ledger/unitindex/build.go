@@ -1,0 +1,109 @@
+package unitindex
+
+import (
+	"bytes"
+	"runtime"
+
+	"fabtrail.dev/fabtrail/ledger/entry"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// buildBits is the length of the prefixes that Build scans side by side.
+	buildBits = 4
+	// buildChunk is the number of rows that one scan holds in memory.
+	buildChunk = 4096
+)
+
+// Build makes the tree of all rows, in one scan for each of 16 prefixes, as
+// many at a time as there are processors. Memory beside the result is bounded.
+func Build(rows Rows) (*Tree, error) {
+	var parts [1 << buildBits]*Tree
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range parts {
+		g.Go(func() (err error) {
+			parts[i], err = buildPart(rows, entry.Hash{byte(i << (8 - buildBits))})
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	t := new(Tree)
+	for _, part := range parts {
+		t.n += part.n
+	}
+	t.top = joinParts(parts[:], 0)
+	return t, nil
+}
+
+// joinParts makes the nodes above parts of neighbouring prefixes.
+func joinParts(parts []*Tree, depth int) slot {
+	if len(parts) == 1 {
+		return parts[0].top
+	}
+	n := new(node)
+	half := len(parts) / 2
+	for side, half := range [2][]*Tree{parts[:half], parts[half:]} {
+		s := joinParts(half, depth+1)
+		n.hash[side], n.child[side] = s.hash, s.node
+	}
+	return n.up(depth)
+}
+
+// buildPart builds the subtree of one prefix from a stream of rows, a chunk at
+// a time.
+func buildPart(rows Rows, prefix entry.Hash) (*Tree, error) {
+	b := builder{prefix: prefix, chunk: make([]leaf, 0, buildChunk)}
+	err := rows.Scan(prefix, buildBits, b.add)
+	if err == nil {
+		err = b.flush()
+	}
+	return &b.tree, err
+}
+
+// builder grows a tree from ascending rows. Of what is built only the last
+// bucket can still change, so its rows stay at the front of the next chunk.
+type builder struct {
+	tree   Tree
+	prefix entry.Hash
+	chunk  []leaf
+	kept   int // leaves of chunk that are in tree
+}
+
+func (b *builder) add(topic, value entry.Hash) error {
+	if commonBits(&topic, &b.prefix) < buildBits {
+		return &RowsError{b.prefix, buildBits, "a row of another prefix"}
+	}
+	if k := len(b.chunk); k > 0 && bytes.Compare(b.chunk[k-1].topic[:], topic[:]) >= 0 {
+		return &RowsError{b.prefix, buildBits, "rows are out of order"}
+	}
+	b.chunk = append(b.chunk, leaf{topic: topic, value: value})
+	if len(b.chunk) < buildChunk {
+		return nil
+	}
+	return b.flush()
+}
+
+func (b *builder) flush() error {
+	if len(b.chunk) == b.kept {
+		return nil
+	}
+	p := pass{mode: replace}
+	top, _, err := p.apply(new(worker), b.tree.top, b.prefix, buildBits, b.chunk)
+	if err != nil {
+		return err
+	}
+	b.tree.top = top
+	b.tree.n += uint64(len(b.chunk) - b.kept)
+	last := b.chunk[len(b.chunk)-1].topic
+	depth := top.bucketDepth(&last, buildBits)
+	k := len(b.chunk)
+	for k > 0 && commonBits(&b.chunk[k-1].topic, &last) >= depth {
+		k--
+	}
+	b.kept = copy(b.chunk, b.chunk[k:])
+	b.chunk = b.chunk[:b.kept]
+	return nil
+}

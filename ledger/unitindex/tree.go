@@ -1,0 +1,437 @@
+package unitindex
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+
+	"fabtrail.dev/fabtrail/ledger/entry"
+)
+
+const (
+	// bucketMax is the number of topics above which a bucket is split; random
+	// topics then fill buckets with 0.69 of it, about eight.
+	bucketMax = 12
+
+	// forkMin is the number of changes on each side that is worth a goroutine.
+	forkMin = 32
+)
+
+// Rows gives the topics of a tree and their values, sorted by topic.
+type Rows interface {
+	// Scan calls fn for every topic whose first bits bits (0 to 256) are those
+	// of prefix, in ascending order, and stops at the first error, which it
+	// returns. Bits of prefix after the first are zero, so prefix is also the
+	// lower bound of the range.
+	//
+	// Scan is called by several goroutines at once; each of them mostly asks for
+	// ascending ranges, so a pool of iterators that seek forward serves well.
+	Scan(prefix entry.Hash, bits int, fn func(topic, value entry.Hash) error) error
+}
+
+// Change sets the value of a topic that may or may not be in the tree yet.
+type Change struct {
+	Topic, Value entry.Hash
+}
+
+// ErrRows is wrapped when rows are not those that the tree was made of: the
+// store is damaged or behind. Nothing may be signed or served from them.
+var ErrRows = errors.New("index rows do not match the tree in memory")
+
+// RowsError says where rows and tree differ. It wraps ErrRows.
+type RowsError struct {
+	Prefix entry.Hash // of the bucket
+	Bits   int        // length of Prefix
+	Reason string
+}
+
+func (e *RowsError) Error() string {
+	return fmt.Sprintf("%v: %s under prefix %x/%d", ErrRows, e.Reason, e.Prefix[:(e.Bits+7)/8], e.Bits)
+}
+
+// Unwrap returns ErrRows.
+func (e *RowsError) Unwrap() error { return ErrRows }
+
+// Tree is one version of the index tree. It is immutable and safe for
+// concurrent use; versions share what they have in common and are freed by the
+// garbage collector. The zero Tree is empty.
+//
+// A Tree goes with rows: those passed to its methods must show the topics and
+// values of that very version (a snapshot, or newer rows under an overlay of
+// undo records).
+type Tree struct {
+	top slot
+	n   uint64
+}
+
+// node is an inner node at depth d: of the topics that share the d bits that
+// lead to it, child 0 holds those with 0 at bit d. Unlike in the hashed tree no
+// bit is skipped: where one side has no topics, the hash passes through, so
+// neither a bit position nor a prefix has to be kept. A child without a node is
+// a bucket, or nothing if its hash is zero. 80 bytes, one of Go's size classes.
+type node struct {
+	hash  [2]entry.Hash
+	child [2]*node
+}
+
+// slot is a subtree: hash zero if it has no topics, node nil if it is a bucket.
+type slot struct {
+	hash entry.Hash
+	node *node
+}
+
+func (n *node) slot(side int) slot { return slot{n.hash[side], n.child[side]} }
+
+// bucketDepth is the number of bits that lead from s, at depth, to the bucket of
+// topic.
+func (s slot) bucketDepth(topic *entry.Hash, depth int) int {
+	for n := s.node; n != nil; depth++ {
+		n = n.child[bit(topic, depth)]
+	}
+	return depth
+}
+
+// up is the slot of a node at depth; a node without topics is dropped.
+func (n *node) up(depth int) slot {
+	switch {
+	case n.hash[0].IsZero() && n.hash[1].IsZero():
+		return slot{}
+	case n.hash[0].IsZero():
+		return slot{n.hash[1], n}
+	case n.hash[1].IsZero():
+		return slot{n.hash[0], n}
+	}
+	return slot{hashInner(depth, &n.hash[0], &n.hash[1]), n}
+}
+
+// Root is the root that an index commitment carries.
+func (t *Tree) Root() entry.Hash {
+	if t.top.hash.IsZero() {
+		return emptyRoot
+	}
+	return t.top.hash
+}
+
+// Len is the number of topics.
+func (t *Tree) Len() uint64 { return t.n }
+
+// Bucket returns the prefix of the bucket that topic belongs to and its length
+// in bits. Update and Prove scan just this range, so a store that has read it
+// for another purpose can keep it for them.
+func (t *Tree) Bucket(topic entry.Hash) (prefix entry.Hash, bits int) {
+	bits = t.top.bucketDepth(&topic, 0)
+	for i := range bits {
+		if bit(&topic, i) == 1 {
+			prefix = setBit(prefix, i)
+		}
+	}
+	return prefix, bits
+}
+
+// Update returns the tree with the changes made. rows holds the topics and
+// values of t, before the changes: each bucket that changes is read, checked
+// against t, and hashed anew with the changes laid over it, so damaged rows
+// cannot slip into a new root. They yield a *RowsError, and t stays good.
+// A topic may be changed once; the order of changes has no bearing on the
+// result, nor has the number of processors.
+func (t *Tree) Update(rows Rows, changed []Change) (*Tree, error) {
+	leaves := make([]leaf, len(changed))
+	for i, c := range changed {
+		leaves[i] = leaf{topic: c.Topic, value: c.Value}
+	}
+	if err := sortLeaves(leaves); err != nil {
+		return nil, err
+	}
+	return t.pass(rows, overlay, leaves)
+}
+
+// Rebase returns the tree of other rows, which differ from those of t at most
+// in the given topics: added, changed or, when going back to an earlier
+// version, gone. n is the number of topics in rows. Buckets are taken as they
+// are read, so the caller compares the root with the one that was committed.
+func (t *Tree) Rebase(rows Rows, touched []entry.Hash, n uint64) (*Tree, error) {
+	leaves := make([]leaf, len(touched))
+	for i := range touched {
+		leaves[i].topic = touched[i]
+	}
+	slices.SortFunc(leaves, compareLeaves)
+	leaves = slices.CompactFunc(leaves, func(a, b leaf) bool { return a.topic == b.topic })
+	out, err := t.pass(rows, reread, leaves)
+	if err != nil {
+		return nil, err
+	}
+	out.n = n
+	return out, nil
+}
+
+func (t *Tree) pass(rows Rows, mode mode, leaves []leaf) (*Tree, error) {
+	p := &pass{rows: rows, mode: mode, tokens: make(chan struct{}, runtime.GOMAXPROCS(0)-1)}
+	top, added, err := p.apply(new(worker), t.top, entry.Hash{}, 0, leaves)
+	if err != nil {
+		return nil, err
+	}
+	return &Tree{top: top, n: t.n + uint64(added)}, nil
+}
+
+// leaf is a topic on its way into a tree; hash is filled in at its bucket.
+type leaf struct {
+	topic, value, hash entry.Hash
+}
+
+func compareLeaves(a, b leaf) int { return bytes.Compare(a.topic[:], b.topic[:]) }
+
+func sortLeaves(leaves []leaf) error {
+	slices.SortFunc(leaves, compareLeaves)
+	for i := 1; i < len(leaves); i++ {
+		if leaves[i].topic == leaves[i-1].topic {
+			return fmt.Errorf("topic %s is changed twice in one update", leaves[i].topic)
+		}
+	}
+	return nil
+}
+
+// mode says what becomes of a bucket that a pass reaches.
+type mode int
+
+const (
+	overlay mode = iota // rows are the old contents: check, then lay the changes over
+	reread              // rows are the new contents: take them; changes only say where
+	replace             // changes are the new contents; there are no rows
+)
+
+// pass is one run of changes through a tree.
+type pass struct {
+	rows   Rows
+	mode   mode
+	tokens chan struct{} // one per goroutine beside the caller's
+}
+
+// worker holds the buffers of one goroutine.
+type worker struct {
+	old, merged []leaf
+}
+
+// apply runs the sorted, non-empty changes, all under prefix, through s. It
+// returns the new slot and by how many topics it has grown.
+func (p *pass) apply(w *worker, s slot, prefix entry.Hash, depth int, changes []leaf) (slot, int, error) {
+	if len(changes) == 0 {
+		return s, 0, nil
+	}
+	if s.node == nil {
+		return p.bucket(w, s, prefix, depth, changes)
+	}
+	m := split(changes, depth)
+	part := [2][]leaf{changes[:m], changes[m:]}
+	sub := [2]entry.Hash{prefix, setBit(prefix, depth)}
+	n := *s.node
+	var added [2]int
+	var errs [2]error
+	run := func(w *worker, side int) {
+		var out slot
+		out, added[side], errs[side] = p.apply(w, n.slot(side), sub[side], depth+1, part[side])
+		n.hash[side], n.child[side] = out.hash, out.node
+	}
+	if p.fork(part) {
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			run(new(worker), 1)
+			<-p.tokens
+		})
+		run(w, 0)
+		wg.Wait()
+	} else {
+		run(w, 0)
+		if errs[0] == nil {
+			run(w, 1)
+		}
+	}
+	if err := firstErr(errs); err != nil {
+		return slot{}, 0, err
+	}
+	return n.up(depth), added[0] + added[1], nil
+}
+
+// fork takes a token if both parts are worth a goroutine.
+func (p *pass) fork(part [2][]leaf) bool {
+	if len(part[0]) < forkMin || len(part[1]) < forkMin {
+		return false
+	}
+	select {
+	case p.tokens <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func firstErr(errs [2]error) error {
+	if errs[0] != nil {
+		return errs[0]
+	}
+	return errs[1]
+}
+
+// bucket makes the new slot of a bucket.
+func (p *pass) bucket(w *worker, s slot, prefix entry.Hash, depth int, changes []leaf) (slot, int, error) {
+	if p.mode == replace || p.mode == overlay && s.hash.IsZero() {
+		hashLeaves(changes)
+		return grow(changes, depth), len(changes), nil
+	}
+	var err error
+	if w.old, err = scan(p.rows, prefix, depth, w.old[:0]); err != nil {
+		return slot{}, 0, err
+	}
+	hashLeaves(w.old)
+	if p.mode == reread {
+		return grow(w.old, depth), 0, nil
+	}
+	if len(w.old) == 0 || subtree(w.old) != s.hash {
+		return slot{}, 0, &RowsError{prefix, depth, fmt.Sprintf("%d rows with another hash", len(w.old))}
+	}
+	hashLeaves(changes)
+	w.merged = merge(w.merged[:0], w.old, changes)
+	return grow(w.merged, depth), len(w.merged) - len(w.old), nil
+}
+
+// scan appends the rows under prefix, refusing what is out of order or place.
+func scan(rows Rows, prefix entry.Hash, depth int, into []leaf) ([]leaf, error) {
+	err := rows.Scan(prefix, depth, func(topic, value entry.Hash) error {
+		if commonBits(&topic, &prefix) < depth {
+			return &RowsError{prefix, depth, "a row of another prefix"}
+		}
+		if k := len(into); k > 0 && bytes.Compare(into[k-1].topic[:], topic[:]) >= 0 {
+			return &RowsError{prefix, depth, "rows are out of order"}
+		}
+		into = append(into, leaf{topic: topic, value: value})
+		return nil
+	})
+	return into, err
+}
+
+func hashLeaves(ls []leaf) {
+	for i := range ls {
+		ls[i].hash = hashLeaf(&ls[i].topic, &ls[i].value)
+	}
+}
+
+// merge appends the union of two sorted lists; changes win.
+func merge(into, old, changes []leaf) []leaf {
+	for len(old) > 0 && len(changes) > 0 {
+		switch c := compareLeaves(old[0], changes[0]); {
+		case c < 0:
+			into, old = append(into, old[0]), old[1:]
+		case c == 0:
+			old = old[1:]
+		default:
+			into, changes = append(into, changes[0]), changes[1:]
+		}
+	}
+	return append(append(into, old...), changes...)
+}
+
+// split returns the index of the first leaf with bit p set; leaves are sorted
+// and share all bits before p.
+func split(ls []leaf, p int) int {
+	lo, hi := 0, len(ls)
+	for lo < hi {
+		m := int(uint(lo+hi) >> 1)
+		if bit(&ls[m].topic, p) == 0 {
+			lo = m + 1
+		} else {
+			hi = m
+		}
+	}
+	return lo
+}
+
+// parting is the first bit at which the sorted leaves (two or more) differ.
+func parting(ls []leaf) int { return commonBits(&ls[0].topic, &ls[len(ls)-1].topic) }
+
+// subtree is the hash of the tree of one or more sorted leaves.
+func subtree(ls []leaf) entry.Hash {
+	if len(ls) == 1 {
+		return ls[0].hash
+	}
+	p := parting(ls)
+	m := split(ls, p)
+	left, right := subtree(ls[:m]), subtree(ls[m:])
+	return hashInner(p, &left, &right)
+}
+
+// grow makes the slot of sorted leaves that share depth bits.
+func grow(ls []leaf, depth int) slot {
+	if len(ls) == 0 {
+		return slot{}
+	}
+	if len(ls) <= bucketMax {
+		return slot{hash: subtree(ls)}
+	}
+	m := split(ls, depth)
+	n := new(node)
+	for side, part := range [2][]leaf{ls[:m], ls[m:]} {
+		s := grow(part, depth+1)
+		n.hash[side], n.child[side] = s.hash, s.node
+	}
+	return n.up(depth)
+}
+
+// Prove makes the proof for topic, present or absent. rows holds the topics and
+// values of t; a bucket that does not match t yields a *RowsError, never a
+// proof that does not verify.
+func (t *Tree) Prove(rows Rows, topic entry.Hash) (Proof, error) {
+	if t.top.hash.IsZero() {
+		return Proof{Kind: Empty}, nil
+	}
+	var p Proof
+	var prefix entry.Hash
+	s, depth := t.top, 0
+	for ; s.node != nil; depth++ {
+		side := bit(&topic, depth)
+		if sibling := s.node.hash[1-side]; s.node.hash[side].IsZero() {
+			side = 1 - side // all topics are on the other side: the hashed tree skips this bit
+		} else if !sibling.IsZero() {
+			p.Bits = setBit(p.Bits, depth)
+			p.Siblings = append(p.Siblings, sibling)
+		}
+		if side == 1 {
+			prefix = setBit(prefix, depth)
+		}
+		s = s.node.slot(side)
+	}
+	ls, err := scan(rows, prefix, depth, make([]leaf, 0, bucketMax))
+	if err != nil {
+		return Proof{}, err
+	}
+	if len(ls) == 0 {
+		return Proof{}, &RowsError{prefix, depth, "no rows"}
+	}
+	hashLeaves(ls)
+	if p.descend(ls, &topic) != s.hash {
+		return Proof{}, &RowsError{prefix, depth, fmt.Sprintf("%d rows with another hash", len(ls))}
+	}
+	return p, nil
+}
+
+// descend completes p with the path of topic through the tree of ls, and
+// returns the hash of that tree.
+func (p *Proof) descend(ls []leaf, topic *entry.Hash) entry.Hash {
+	if len(ls) == 1 {
+		p.Kind, p.Value = Present, ls[0].value
+		if ls[0].topic != *topic {
+			p.Kind, p.Neighbour = Absent, ls[0].topic
+		}
+		return ls[0].hash
+	}
+	pos := parting(ls)
+	m := split(ls, pos)
+	part := [2][]leaf{ls[:m], ls[m:]}
+	side := bit(topic, pos)
+	sibling := subtree(part[1-side])
+	p.Bits = setBit(p.Bits, pos)
+	p.Siblings = append(p.Siblings, sibling)
+	h := p.descend(part[side], topic)
+	return join(pos, side, &h, &sibling)
+}

@@ -20,11 +20,12 @@ var Types = map[string]Type{
 	"unsupported_payload_type": {415, "The DSSE payload type is not application/vnd.in-toto+json"},
 
 	// Who asks.
-	"token_required":  {401, "A token is needed"},
-	"token_invalid":   {401, "The token is not valid"},
-	"scope_missing":   {403, "The token lacks the scope for this"},
-	"signer_mismatch": {403, "The token's party did not sign this statement"},
-	"not_entitled":    {403, "The caller may not see this"},
+	"token_required":     {401, "A token is needed"},
+	"token_invalid":      {401, "The token is not valid"},
+	"scope_missing":      {403, "The token lacks the scope for this"},
+	"signer_mismatch":    {403, "The token's party did not sign this statement"},
+	"not_entitled":       {403, "The caller may not see this"},
+	"issuer_unreachable": {503, "The token issuer's keys cannot be had"},
 
 	// Signatures and keys.
 	"bad_signature":     {422, "A signature does not verify"},

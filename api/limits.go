@@ -1,0 +1,249 @@
+package api
+
+import (
+	"container/list"
+	"context"
+	"math"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"fabtrail.dev/fabtrail/internal/problem"
+)
+
+// class groups routes that share limits.
+type class int
+
+const (
+	classFree   class = iota // health and the like: never refused
+	classLog                 // the public log: tiles, checkpoint, proofs, trust
+	classRead                // statements, units, findings, entries
+	classWrite               // one statement
+	classBatch               // many statements
+	classUpload              // a manifest
+	classes
+)
+
+var classNames = [classes]string{"free", "log", "read", "write", "batch", "upload"}
+
+// Rate allows PerSecond events a second in the long run, Burst at once.
+type Rate struct {
+	PerSecond float64
+	Burst     int
+}
+
+// Limits bounds what callers may use. A caller is the party of the token, or
+// without one the address (of IPv6, the /64).
+type Limits struct {
+	// Requests being served at once, of everybody; more are answered with 503.
+	LogInFlight, ReadInFlight, WriteInFlight, BatchInFlight, UploadInFlight int
+	// BatchPerParty bounds the batches of one party at once.
+	BatchPerParty int
+	// LogRate and ReadRate bound the requests of one caller.
+	LogRate, ReadRate Rate
+	// StatementRate bounds the statements of one party. A single one over the
+	// rate is answered with 429; a batch is slowed down to it.
+	StatementRate Rate
+	// UploadRate bounds the manifests of one party.
+	UploadRate Rate
+	// StatusRate bounds the look-ups of units with neither token nor pedigree key
+	// of one address: serials can be guessed.
+	StatusRate Rate
+	// TokenFailureRate bounds the bad tokens of one address that get a 401; more
+	// are answered with 429.
+	TokenFailureRate Rate
+}
+
+// DefaultLimits suits one node: at most some 200 MiB of request bodies at once.
+var DefaultLimits = Limits{
+	LogInFlight: 512, ReadInFlight: 256, WriteInFlight: 512, BatchInFlight: 8, UploadInFlight: 4,
+	BatchPerParty:    2,
+	LogRate:          Rate{2000, 4000},
+	ReadRate:         Rate{200, 1000},
+	StatementRate:    Rate{1000, 10000},
+	UploadRate:       Rate{20, 200},
+	StatusRate:       Rate{5, 50},
+	TokenFailureRate: Rate{5, 50},
+}
+
+func (l Limits) withDefaults() Limits {
+	d := DefaultLimits
+	for _, f := range []struct{ v, def *int }{
+		{&l.LogInFlight, &d.LogInFlight}, {&l.ReadInFlight, &d.ReadInFlight}, {&l.WriteInFlight, &d.WriteInFlight},
+		{&l.BatchInFlight, &d.BatchInFlight}, {&l.UploadInFlight, &d.UploadInFlight}, {&l.BatchPerParty, &d.BatchPerParty},
+	} {
+		if *f.v == 0 {
+			*f.v = *f.def
+		}
+	}
+	for _, f := range []struct{ v, def *Rate }{
+		{&l.LogRate, &d.LogRate}, {&l.ReadRate, &d.ReadRate}, {&l.StatementRate, &d.StatementRate},
+		{&l.UploadRate, &d.UploadRate}, {&l.StatusRate, &d.StatusRate}, {&l.TokenFailureRate, &d.TokenFailureRate},
+	} {
+		if *f.v == (Rate{}) {
+			*f.v = *f.def
+		}
+	}
+	return l
+}
+
+// limiter keeps the counts behind Limits.
+type limiter struct {
+	clock    func() time.Time
+	log      *keyed
+	read     *keyed
+	stmt     *keyed
+	upload   *keyed
+	status   *keyed
+	failures *keyed
+	perParty int
+
+	mu       sync.Mutex
+	inFlight [classes]int
+	max      [classes]int
+	batches  map[string]int // by party
+}
+
+func newLimiter(l Limits, clock func() time.Time) *limiter {
+	return &limiter{
+		clock: clock,
+		log:   newKeyed(l.LogRate), read: newKeyed(l.ReadRate), stmt: newKeyed(l.StatementRate),
+		upload: newKeyed(l.UploadRate), status: newKeyed(l.StatusRate), failures: newKeyed(l.TokenFailureRate),
+		perParty: l.BatchPerParty,
+		max: [classes]int{
+			classFree: math.MaxInt, classLog: l.LogInFlight, classRead: l.ReadInFlight,
+			classWrite: l.WriteInFlight, classBatch: l.BatchInFlight, classUpload: l.UploadInFlight,
+		},
+		batches: map[string]int{},
+	}
+}
+
+// enter counts a request of the class in, unless there are too many.
+func (l *limiter) enter(c class) (leave func(), err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.inFlight[c] >= l.max[c] {
+		return nil, problem.New("overloaded", "", "too many requests of this kind are being served").With("retryAfter", 1)
+	}
+	l.inFlight[c]++
+	return func() {
+		l.mu.Lock()
+		l.inFlight[c]--
+		l.mu.Unlock()
+	}, nil
+}
+
+// enterBatch counts a batch of the party in, unless it has too many.
+func (l *limiter) enterBatch(party string) (leave func(), err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.batches[party] >= l.perParty {
+		return nil, problem.New("rate_limited", "", "%d batches of this party are being served", l.perParty).
+			WithHint("wait for them to end").With("retryAfter", 1)
+	}
+	l.batches[party]++
+	return func() {
+		l.mu.Lock()
+		if l.batches[party]--; l.batches[party] == 0 {
+			delete(l.batches, party)
+		}
+		l.mu.Unlock()
+	}, nil
+}
+
+// take uses up one event of the key, or says when to come again.
+func (l *limiter) take(k *keyed, key string) error {
+	now := l.clock()
+	r := k.get(key).ReserveN(now, 1)
+	d := r.DelayFrom(now)
+	if d <= 0 {
+		return nil
+	}
+	r.CancelAt(now)
+	return problem.New("rate_limited", "", "too many requests of this caller").
+		WithHint("wait as long as Retry-After says").With("retryAfter", int64(math.Ceil(d.Seconds())))
+}
+
+// reserve uses up n events of the key and says how long to wait before they are
+// due.
+func (l *limiter) reserve(k *keyed, key string, n int) time.Duration {
+	now := l.clock()
+	var d time.Duration
+	for n > 0 { // a reservation holds a burst at most
+		part := min(n, k.rate.Burst)
+		d = k.get(key).ReserveN(now, part).DelayFrom(now)
+		n -= part
+	}
+	return d
+}
+
+// Sleep waits for d or until ctx ends, and returns the reason in that case.
+type Sleep func(ctx context.Context, d time.Duration) error
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// maxKeys bounds the callers that are remembered at once; the one that was idle
+// longest is forgotten first.
+const maxKeys = 1 << 14
+
+// keyed is a rate limiter for each of many keys.
+type keyed struct {
+	rate Rate
+
+	mu    sync.Mutex
+	byKey map[string]*list.Element
+	order *list.List // of *bucket, most recently used first
+}
+
+type bucket struct {
+	key string
+	*rate.Limiter
+}
+
+func newKeyed(r Rate) *keyed {
+	return &keyed{rate: r, byKey: map[string]*list.Element{}, order: list.New()}
+}
+
+func (k *keyed) get(key string) *rate.Limiter {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if e, ok := k.byKey[key]; ok {
+		k.order.MoveToFront(e)
+		return e.Value.(*bucket).Limiter
+	}
+	if k.order.Len() >= maxKeys {
+		last := k.order.Back()
+		delete(k.byKey, last.Value.(*bucket).key)
+		k.order.Remove(last)
+	}
+	b := &bucket{key, rate.NewLimiter(rate.Limit(k.rate.PerSecond), k.rate.Burst)}
+	k.byKey[key] = k.order.PushFront(b)
+	return b.Limiter
+}
+
+// addressKey is the key of a caller without a token: its address, of IPv6 the
+// /64, since one host has all of it.
+func addressKey(ip string) string {
+	a, err := netip.ParseAddr(ip)
+	if err != nil {
+		return ip
+	}
+	if a = a.Unmap(); a.Is6() {
+		p, err := a.Prefix(64)
+		if err == nil {
+			return p.Masked().String()
+		}
+	}
+	return a.String()
+}

@@ -1,0 +1,176 @@
+package api
+
+import (
+	"crypto/sha256"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"fabtrail.dev/fabtrail/internal/problem"
+	"fabtrail.dev/fabtrail/ledger/entry"
+)
+
+const mediaJSON = "application/json"
+
+// recordedJSON is the answer to a statement that is published; with Line and
+// Status, a line of a batch's answer.
+type recordedJSON struct {
+	Line     int    `json:"line,omitzero"`
+	Status   int    `json:"status,omitzero"`
+	ID       string `json:"id"`
+	Index    uint64 `json:"index"`
+	Time     uint64 `json:"time"`
+	Effect   string `json:"effect"`
+	Envelope []byte `json:"envelope"`
+	Receipt  string `json:"receipt"`
+	Repeat   bool   `json:"repeat"`
+}
+
+// pendingJSON is the answer to a statement that is durable but not published.
+type pendingJSON struct {
+	Line    int    `json:"line,omitzero"`
+	Status  int    `json:"status,omitzero"`
+	ID      string `json:"id"`
+	Index   uint64 `json:"index"`
+	Pending bool   `json:"pending"`
+	Poll    string `json:"poll"`
+}
+
+// refusedJSON is the line of a statement that was refused.
+type refusedJSON struct {
+	Line    int              `json:"line"`
+	Status  int              `json:"status"`
+	Problem *problem.Problem `json:"problem"`
+}
+
+func pollPath(id entry.Hash) string { return "/v1/statements/" + id.String() }
+
+// wire returns the HTTP status of a recorded statement and its JSON form, which
+// holds line and status when line is not 0.
+func (r Recorded) wire(line int) (int, any) {
+	status := http.StatusCreated
+	switch {
+	case r.Pending:
+		status = http.StatusAccepted
+	case r.Repeat:
+		status = http.StatusOK
+	}
+	shown := status
+	if line == 0 {
+		shown = 0
+	}
+	if r.Pending {
+		return status, pendingJSON{line, shown, r.ID.String(), r.Index, true, pollPath(r.ID)}
+	}
+	return status, recordedJSON{line, shown, r.ID.String(), r.Index, r.Time, r.Effect, r.Envelope, string(r.Receipt), r.Repeat}
+}
+
+func (c *call) json(status int, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return c.Blob(status, mediaJSON, b)
+}
+
+// recorded answers a statement that is in the ledger.
+func (c *call) recorded(r Recorded) error {
+	status, v := r.wire(0)
+	switch status {
+	case http.StatusCreated:
+		c.Response().Header().Set("Location", pollPath(r.ID))
+	case http.StatusAccepted:
+		c.Response().Header().Set("Location", pollPath(r.ID))
+		c.Response().Header().Set("Retry-After", "1")
+	}
+	return c.json(status, v)
+}
+
+func (a *API) postStatement(c *call) error {
+	body, err := readBody(c.Request())
+	if err != nil {
+		return err
+	}
+	results := a.submit(c, [][]byte{body})
+	if err := results[0].Err; err != nil {
+		return err
+	}
+	return c.recorded(results[0].Recorded)
+}
+
+var errResults = errors.New("the submitter returned another number of results than it was given envelopes")
+
+// submit hands envelopes over and counts the outcomes.
+func (a *API) submit(c *call, envelopes [][]byte) []Result {
+	results := a.Submitter.Submit(c.ctx(), c.who, envelopes)
+	if len(results) != len(envelopes) {
+		results = make([]Result, len(envelopes))
+		for i := range results {
+			results[i].Err = errResults
+		}
+	}
+	for _, r := range results {
+		outcome := "created"
+		switch {
+		case r.Err != nil:
+			outcome = "internal"
+			if p := problem.As(r.Err); p != nil {
+				outcome = p.Type
+			}
+		case r.Pending:
+			outcome = "pending"
+		case r.Repeat:
+			outcome = "repeat"
+		}
+		a.metrics.statements.WithLabelValues(outcome).Inc()
+	}
+	return results
+}
+
+func (a *API) getStatement(c *call) error {
+	id, err := hexHash("id", c.Param("id"))
+	if err != nil {
+		return err
+	}
+	r, err := a.Statements.Statement(c.ctx(), c.who, id)
+	if err != nil {
+		return err
+	}
+	r.Repeat = true // it was there before this request
+	return c.recorded(r)
+}
+
+// putManifest keeps a manifest under its digest, so that a statement may name it.
+func (a *API) putManifest(c *call) error {
+	want, err := hexHash("sha256", c.Param("sha256"))
+	if err != nil {
+		return err
+	}
+	rc := http.NewResponseController(c.Response())
+	now := time.Now()
+	if err := errors.Join(rc.SetReadDeadline(now.Add(uploadTimeout)), rc.SetWriteDeadline(now.Add(uploadTimeout+writeTimeout))); err != nil {
+		return err
+	}
+	body, err := readBody(c.Request())
+	if err != nil {
+		return err
+	}
+	if got := entry.Hash(sha256.Sum256(body)); got != want {
+		return problem.New("manifest_mismatch", "sha256", "the body's SHA-256 is not the one in the path").
+			WithHint("the body received has the SHA-256 %s", got).With("received", got.String())
+	}
+	created, err := a.Manifests.PutManifest(c.ctx(), c.who, want, body)
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if created {
+		status = http.StatusCreated
+	}
+	return c.json(status, struct {
+		SHA256 string `json:"sha256"`
+		Size   int    `json:"size"`
+	}{want.String(), len(body)})
+}

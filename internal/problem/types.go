@@ -40,6 +40,7 @@ var Types = map[string]Type{
 	"invalid_statement":   {422, "The statement does not follow its type"},
 	"unknown_predicate":   {422, "The predicate type is not known"},
 	"invalid_identifier":  {422, "An identifier is not valid"},
+	"invalid_epcis":       {422, "The EPCIS document is not valid"},
 	"other_ledger":        {422, "The statement is for another ledger"},
 	"wrong_role":          {403, "The party's role does not allow this predicate"},
 	"unknown_party":       {422, "A party is not enrolled"},

@@ -276,7 +276,7 @@ type Commission struct {
 	Model    string          `json:"model,omitzero"`
 	Lot      string          `json:"lot,omitzero"` // lot number, AI 10
 	Identity *DeviceIdentity `json:"identity,omitzero"`
-	Pedigree string          `json:"pedigree,omitzero"` // hex SHA-256 of the pedigree key
+	Pedigree string          `json:"pedigree,omitzero"` // hex PedigreeDigest of the key printed beside the serial
 	Contents *Contents       `json:"contents,omitzero"`
 }
 
@@ -446,7 +446,7 @@ type Finding struct {
 	Phase    string        `json:"phase"` // provisional, confirmed, withdrawn
 	Accused  string        `json:"accused"`
 	Units    []FindingUnit `json:"units"`
-	Evidence []uint64      `json:"evidence"` // entry indexes, ascending
+	Evidence []uint64      `json:"entries"` // entry indexes, ascending ("evidence" is Event's)
 	ID       string        `json:"findingId"`
 	RuleSet  string        `json:"ruleSet"`
 	Words    string        `json:"words,omitzero"`

@@ -60,12 +60,15 @@ func TestEverySubsetOfSmallUniverses(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if b := p.Marshal(); !seen[string(b)] {
-					seen[string(b)] = true
+				if key := string(append(p.Marshal(), byte(i))); !seen[key] {
+					seen[key] = true
 					pool = append(pool, answer{i, p})
 				}
 			}
 			sets = append(sets, v)
+		}
+		if positions[0] == 0 && positions[2] == 2 || positions[0] == 253 {
+			continue // the pools of the other two cover more: skipped bits and deep leaves
 		}
 		accepted := 0
 		for i, v := range sets {

@@ -96,15 +96,11 @@ func (s slot) bucketDepth(topic *entry.Hash, depth int) int {
 
 // up is the slot of a node at depth; a node without topics is dropped.
 func (n *node) up(depth int) slot {
-	switch {
-	case n.hash[0].IsZero() && n.hash[1].IsZero():
+	h := parted(depth, &n.hash[0], &n.hash[1])
+	if h.IsZero() {
 		return slot{}
-	case n.hash[0].IsZero():
-		return slot{n.hash[1], n}
-	case n.hash[1].IsZero():
-		return slot{n.hash[0], n}
 	}
-	return slot{hashInner(depth, &n.hash[0], &n.hash[1]), n}
+	return slot{h, n}
 }
 
 // Root is the root that an index commitment carries.
@@ -223,40 +219,51 @@ func (p *pass) apply(w *worker, s slot, prefix entry.Hash, depth int, changes []
 	if s.node == nil {
 		return p.bucket(w, s, prefix, depth, changes)
 	}
+	n := new(node)
+	*n = *s.node
 	m := split(changes, depth)
-	part := [2][]leaf{changes[:m], changes[m:]}
-	sub := [2]entry.Hash{prefix, setBit(prefix, depth)}
-	n := *s.node
+	left, right := changes[:m], changes[m:]
 	var added [2]int
 	var errs [2]error
-	run := func(w *worker, side int) {
-		var out slot
-		out, added[side], errs[side] = p.apply(w, n.slot(side), sub[side], depth+1, part[side])
-		n.hash[side], n.child[side] = out.hash, out.node
-	}
-	if p.fork(part) {
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			run(new(worker), 1)
-			<-p.tokens
-		})
-		run(w, 0)
-		wg.Wait()
+	if p.fork(left, right) {
+		added, errs = p.forked(w, n, prefix, depth, left, right)
 	} else {
-		run(w, 0)
+		added[0], errs[0] = p.side(w, n, 0, prefix, depth, left)
 		if errs[0] == nil {
-			run(w, 1)
+			added[1], errs[1] = p.side(w, n, 1, setBit(prefix, depth), depth, right)
 		}
 	}
-	if err := firstErr(errs); err != nil {
-		return slot{}, 0, err
+	for _, err := range errs {
+		if err != nil {
+			return slot{}, 0, err
+		}
 	}
 	return n.up(depth), added[0] + added[1], nil
 }
 
+// side replaces one child of n, a node at depth that is not shared yet.
+func (p *pass) side(w *worker, n *node, side int, prefix entry.Hash, depth int, changes []leaf) (int, error) {
+	s, added, err := p.apply(w, n.slot(side), prefix, depth+1, changes)
+	n.hash[side], n.child[side] = s.hash, s.node
+	return added, err
+}
+
+// forked is side for both children at once; of two errors the left one counts,
+// whichever came first.
+func (p *pass) forked(w *worker, n *node, prefix entry.Hash, depth int, left, right []leaf) (added [2]int, errs [2]error) {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		added[1], errs[1] = p.side(new(worker), n, 1, setBit(prefix, depth), depth, right)
+		<-p.tokens
+	})
+	added[0], errs[0] = p.side(w, n, 0, prefix, depth, left)
+	wg.Wait()
+	return added, errs
+}
+
 // fork takes a token if both parts are worth a goroutine.
-func (p *pass) fork(part [2][]leaf) bool {
-	if len(part[0]) < forkMin || len(part[1]) < forkMin {
+func (p *pass) fork(left, right []leaf) bool {
+	if len(left) < forkMin || len(right) < forkMin {
 		return false
 	}
 	select {
@@ -265,13 +272,6 @@ func (p *pass) fork(part [2][]leaf) bool {
 	default:
 		return false
 	}
-}
-
-func firstErr(errs [2]error) error {
-	if errs[0] != nil {
-		return errs[0]
-	}
-	return errs[1]
 }
 
 // bucket makes the new slot of a bucket.
@@ -288,12 +288,57 @@ func (p *pass) bucket(w *worker, s slot, prefix entry.Hash, depth int, changes [
 	if p.mode == reread {
 		return grow(w.old, depth), 0, nil
 	}
-	if len(w.old) == 0 || subtree(w.old) != s.hash {
+	hashLeaves(changes)
+	before, after, added := both(w.old, changes)
+	if before != s.hash {
 		return slot{}, 0, &RowsError{prefix, depth, fmt.Sprintf("%d rows with another hash", len(w.old))}
 	}
-	hashLeaves(changes)
+	if len(w.old)+added <= bucketMax {
+		return slot{hash: after}, added, nil
+	}
 	w.merged = merge(w.merged[:0], w.old, changes)
-	return grow(w.merged, depth), len(w.merged) - len(w.old), nil
+	return grow(w.merged, depth), added, nil
+}
+
+// both returns the hashes of the trees of old and of old with changes laid over
+// it, zero for an empty tree, and how many topics changes add. What they have
+// in common is hashed once.
+func both(old, changes []leaf) (before, after entry.Hash, added int) {
+	switch {
+	case len(changes) == 0:
+		if len(old) > 0 {
+			before = subtree(old)
+		}
+		return before, before, 0
+	case len(old) == 0:
+		return before, subtree(changes), len(changes)
+	}
+	first, last := &old[0].topic, &old[len(old)-1].topic
+	if t := &changes[0].topic; bytes.Compare(t[:], first[:]) < 0 {
+		first = t
+	}
+	if t := &changes[len(changes)-1].topic; bytes.Compare(t[:], last[:]) > 0 {
+		last = t
+	}
+	p := commonBits(first, last)
+	if p == topicBits { // one topic, in both
+		return old[0].hash, changes[0].hash, 0
+	}
+	mo, mc := split(old, p), split(changes, p)
+	leftBefore, leftAfter, leftAdded := both(old[:mo], changes[:mc])
+	rightBefore, rightAfter, rightAdded := both(old[mo:], changes[mc:])
+	return parted(p, &leftBefore, &rightBefore), parted(p, &leftAfter, &rightAfter), leftAdded + rightAdded
+}
+
+// parted is the tree of two subtrees, of which either may be empty (zero).
+func parted(p int, left, right *entry.Hash) entry.Hash {
+	switch {
+	case left.IsZero():
+		return *right
+	case right.IsZero():
+		return *left
+	}
+	return hashInner(p, left, right)
 }
 
 // scan appends the rows under prefix, refusing what is out of order or place.

@@ -103,6 +103,9 @@ func (j job) ask(ctx context.Context, p *peer) (checkpoint.NoteSig, error) {
 		p.saw(size)
 		sig, size, err = j.post(ctx, p, size)
 		if errors.Is(err, ErrConflict) {
+			if size <= j.cp.Size {
+				p.saw(size) // somebody else may be sending checkpoints too: next time
+			}
 			err = fmt.Errorf("%w: now %d", ErrConflictAgain, size)
 		}
 	}

@@ -1,0 +1,192 @@
+package custody
+
+import (
+	"slices"
+
+	"fabtrail.dev/fabtrail/custody/gs1"
+	"fabtrail.dev/fabtrail/internal/problem"
+	"fabtrail.dev/fabtrail/ledger/entry"
+)
+
+// Limits of statements that change nothing, per party and unit.
+const (
+	// MaxNoEffect bounds illegal and pending statements and disputes.
+	MaxNoEffect = 64
+	// MaxNoted bounds sightings and other notes.
+	MaxNoted = 10_000
+)
+
+// Decision is the door's answer to one submission.
+type Decision struct {
+	// Refused, if not nil, keeps the statement out of the log; nothing was
+	// written to State then, and the other fields are zero.
+	Refused *problem.Problem
+	Class   entry.Class
+	Topics  []entry.Topic
+	Effect  Effect
+	// Hint helps where a serial is unknown: others that it may be a misreading of.
+	Hint string
+}
+
+// Decide asks whether an item enters the log at its index, by the table of the
+// door in its order: authentic and admissible; predecessors; already recorded;
+// superseded or packed; else it is logged, and folded into st. All members of the
+// manifest that ManifestOf names must be given; Statement.CheckManifest, which is
+// pure and slow, has passed before.
+func Decide(st State, it Item) Decision {
+	r := newRun(Fold{}, st, it)
+	if r == nil {
+		return Decision{Refused: problem.New("invalid_statement", "", "there is no statement to decide about")}
+	}
+	if m := ManifestOf(st, r.s); !m.IsZero() && len(it.Members) == 0 {
+		return Decision{Refused: problem.New("missing_manifest", "/predicate/contents/manifest", "manifest %s is not here", m).
+			WithHint("upload it first: PUT /v1/manifests/%s", m)}
+	}
+	if p := r.evaluate(); p != nil {
+		return Decision{Refused: p}
+	}
+	if p := r.refusal(); p != nil {
+		return Decision{Refused: p}
+	}
+	if p := r.overLimit(); p != nil {
+		return Decision{Refused: p}
+	}
+	topics := Topics(r.st, it)
+	r.count()
+	hint := r.hint()
+	r.st.commit()
+	return Decision{Class: r.s.Kind.Class(), Topics: topics, Effect: r.eff, Hint: hint}
+}
+
+// refusalOrder is the order of the door's table for refusals of single units.
+var refusalOrder = []string{"invalid_statement", "predecessor_unknown", "already_recorded", "superseded", "unpack_first"}
+
+// refusal is the one problem that stands for those of all units: the first kind
+// by the table, naming every unit that it concerns.
+func (r *run) refusal() *problem.Problem {
+	for _, rec := range r.eff.Records {
+		if rec.Operator && rec.Code == CodeKeyTaken {
+			return problem.New("key_taken", "/predicate/keys", "key %s is enrolled already", rec.Topic.Value).
+				WithHint("make a new key; a key serves one party, and none after it ended")
+		}
+	}
+	var found []*problem.Problem
+	var units [][]string
+	recorded := 0
+	for _, u := range r.eff.Units {
+		if u.Refusal == nil {
+			continue
+		}
+		if u.Refusal.Type == "already_recorded" {
+			recorded++
+		}
+		i := slices.IndexFunc(found, func(p *problem.Problem) bool { return p.Type == u.Refusal.Type })
+		if i < 0 {
+			found, units = append(found, u.Refusal), append(units, nil)
+			i = len(found) - 1
+		}
+		units[i] = append(units[i], u.Unit.URI)
+	}
+	for _, slug := range refusalOrder {
+		i := slices.IndexFunc(found, func(p *problem.Problem) bool { return p.Type == slug })
+		if i < 0 || slug == "already_recorded" && len(found) > 1 {
+			continue
+		}
+		return named(found[i], units[i], len(r.eff.Units))
+	}
+	if len(found) > 0 {
+		return named(found[0], units[0], len(r.eff.Units))
+	}
+	return nil
+}
+
+// maxNamed bounds the units that a refusal lists.
+const maxNamed = 100
+
+func named(p *problem.Problem, units []string, of int) *problem.Problem {
+	if of <= 1 {
+		return p
+	}
+	n := len(units)
+	if n > maxNamed {
+		units = units[:maxNamed]
+	}
+	return p.With("units", units).With("unitCount", n)
+}
+
+func countRow(u UnitRef, party string) string {
+	return string(rowNoEffect) + u.String() + " " + party
+}
+
+type noEffectCount struct{ illegal, noted uint64 }
+
+func (r *run) loadCount(key string) (c noEffectCount) {
+	d := rowReader{b: r.st.Get(key)}
+	if len(d.b) > 0 {
+		c.illegal, c.noted = d.num(), d.num()
+	}
+	return c
+}
+
+// counted calls fn for each unit on which the entry's own statement is without
+// effect, and says whether it counts as illegal or as a note.
+func (r *run) counted(fn func(u UnitEffect, illegal bool)) {
+	for _, u := range r.eff.Units {
+		if u.Statement != r.eff.ID || u.Outcome == Applied || u.Kind == KindFinding {
+			continue
+		}
+		if u.Outcome == Noted && (u.Kind == KindPack || u.Kind == KindUnpack) {
+			continue // the load's share of a change of its contents
+		}
+		fn(u, u.Outcome != Noted || u.Kind == KindDispute)
+	}
+}
+
+// overLimit refuses a party that says too much without effect about one unit.
+func (r *run) overLimit() (p *problem.Problem) {
+	r.counted(func(u UnitEffect, illegal bool) {
+		c := r.loadCount(countRow(u.Unit, r.actor))
+		if p == nil && (illegal && c.illegal >= MaxNoEffect || !illegal && c.noted >= MaxNoted) {
+			p = problem.New("no_effect_limit", "", "%s has made too many statements without effect on %s", r.actor, u.Unit.URI).
+				WithHint("the limit is %d; ask the ledger's authorities if these are needed as evidence", MaxNoEffect).
+				With("unit", u.Unit.URI)
+		}
+	})
+	return p
+}
+
+// count adds to the numbers that overLimit reads.
+func (r *run) count() {
+	r.counted(func(u UnitEffect, illegal bool) {
+		key := countRow(u.Unit, r.actor)
+		c := r.loadCount(key)
+		if illegal {
+			c.illegal++
+		} else {
+			c.noted++
+		}
+		var w rowWriter
+		w.num(c.illegal)
+		w.num(c.noted)
+		r.st.Set(key, w.b)
+	})
+}
+
+// hint names live serials that an unknown one may be a misreading of.
+func (r *run) hint() string {
+	for _, u := range r.eff.Units {
+		if u.After.Phase != PhaseNone || u.Unit.IsLoad() || len(r.eff.Units) > 8 {
+			continue
+		}
+		id, err := gs1.ParseCanonical(u.Unit.URI)
+		if err != nil {
+			continue
+		}
+		for _, near := range gs1.NearMisses(id) {
+			if v := LoadUnit(r.st, UnitRef{URI: near.URI()}); v != nil && v.Phase != PhaseNone {
+				return "this serial was never commissioned; is it " + near.URI() + "?"
+			}
+		}
+	}
+	return ""
+}

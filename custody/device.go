@@ -85,17 +85,4 @@ func (s *Statement) deviceCheck(key Key) (check, error) {
 // DeviceKey returns the device key that the statement binds to its subject (a
 // commission of one unit, or an identity); ok is false when it binds none. Open
 // has verified that this very key signed.
-func (s *Statement) DeviceKey() (key Key, ok bool) {
-	var err error
-	switch b := s.Body.(type) {
-	case *Commission:
-		if b.Identity == nil {
-			return Key{}, false
-		}
-		key, err = b.Identity.Key()
-		ok = true
-	case *Identity:
-		key, ok, err = b.Key()
-	}
-	return key, ok && err == nil
-}
+func (s *Statement) DeviceKey() (key Key, ok bool) { return s.device, !s.device.Hash.IsZero() }

@@ -294,6 +294,13 @@ func (c *checker) optionalText(field, v string, most int) {
 	}
 }
 
+func (c *checker) texts(field string, vs []string, most int64) {
+	c.count(field, int64(len(vs)), 0, most)
+	for i, v := range vs {
+		c.text(pointer(field, i), v, 256)
+	}
+}
+
 // word checks a short name of a machine's vocabulary.
 func (c *checker) word(field, v string) {
 	if c.err != nil {

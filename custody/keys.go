@@ -94,18 +94,6 @@ func NewKey(pub crypto.PublicKey) (Key, error) {
 // Key parses the SPKI of an enrolment record.
 func (r KeyRecord) Key() (Key, error) { return parseSPKI(r.SPKI) }
 
-// Key parses the device key.
-func (d DeviceIdentity) Key() (Key, error) { return parseSPKI(d.SPKI) }
-
-// Key parses the device key; ok is false when the statement carries none.
-func (i Identity) Key() (k Key, ok bool, err error) {
-	if i.SPKI == "" {
-		return Key{}, false, nil
-	}
-	k, err = parseSPKI(i.SPKI)
-	return k, true, err
-}
-
 func parseSPKI(b64 string) (Key, error) {
 	der, err := decodeBase64(b64)
 	if err != nil {

@@ -128,7 +128,7 @@ func (b *Commission) check(c *checker, s *Statement) {
 		c.digest("/pedigree", b.Pedigree)
 	}
 	if b.Identity != nil {
-		c.key("/identity/spki", b.Identity.SPKI)
+		s.device = c.key("/identity/spki", b.Identity.SPKI)
 		c.optionalWord("/identity/keyOrigin", b.Identity.KeyOrigin)
 		c.optionalWord("/identity/keyProtection", b.Identity.KeyProtection)
 	}
@@ -169,7 +169,7 @@ func (k *Contents) check(c *checker) {
 func (b *Identity) check(c *checker, s *Statement) {
 	c.oneOf("/state", b.State, identityStates...)
 	if b.SPKI != "" {
-		c.key("/spki", b.SPKI)
+		s.device = c.key("/spki", b.SPKI)
 		if c.err == nil && s.Event.Device == nil {
 			c.fail("/device", "a device key is bound and the device did not sign").
 				WithHint("let the device sign with that very key")
@@ -232,12 +232,8 @@ func (b *FirmwareLoad) check(c *checker, _ *Statement) {
 
 func (b *QAResult) check(c *checker, _ *Statement) {
 	c.oneOf("/result", b.Result, qaResults...)
-	for f, tests := range map[string][]string{"/passedTests": b.PassedTests, "/failedTests": b.FailedTests} {
-		c.count(f, int64(len(tests)), 0, maxTests)
-		for i, t := range tests {
-			c.text(pointer(f, i), t, 256)
-		}
-	}
+	c.texts("/passedTests", b.PassedTests, maxTests)
+	c.texts("/failedTests", b.FailedTests, maxTests)
 }
 
 func (b *Pack) check(c *checker, s *Statement) {
@@ -303,10 +299,7 @@ func (b *Accept) check(c *checker, _ *Statement) {
 		c.count("/counted/expected", b.Counted.Expected, 0, MaxInteger)
 		c.count("/counted/actual", b.Counted.Actual, 0, MaxInteger)
 	}
-	c.count("/discrepancies", int64(len(b.Discrepancies)), 0, maxSeals)
-	for i, d := range b.Discrepancies {
-		c.text(pointer("/discrepancies", i), d, 256)
-	}
+	c.texts("/discrepancies", b.Discrepancies, maxSeals)
 	c.seals(b.Seals)
 }
 

@@ -22,7 +22,6 @@ const (
 	ActionAdd     = "add"
 	ActionRemove  = "remove"
 
-
 	// MaxLevel is the highest level of a load.
 	MaxLevel = 8
 )
@@ -58,10 +57,10 @@ func (b *Charter) check(c *checker, s *Statement) {
 	if c.err == nil && LogURIPrefix+b.Origin != s.Subject {
 		c.fail("/origin", "the origin %q is not that of the subject", clip(b.Origin)).WithHint("the subject is %s<origin>", LogURIPrefix)
 	}
-	authorities := c.authorities("/authorities", b.Authorities, b.Threshold)
+	s.introduced = c.authorities("/authorities", b.Authorities, b.Threshold)
 	c.party("/operator/party", b.Operator.Party)
 	op := c.key("/operator/key/spki", b.Operator.Key.SPKI)
-	if c.err == nil && slices.ContainsFunc(authorities, func(k Key) bool { return k.Hash == op.Hash }) {
+	if c.err == nil && slices.ContainsFunc(s.introduced, func(k Key) bool { return k.Hash == op.Hash }) {
 		c.fail("/operator/key", "the operator's key is an authority's key").WithHint("use a key of its own: the operator's lies on the server")
 	}
 	b.Operator.Key.check(c, "/operator/key")
@@ -117,8 +116,8 @@ func (r *RuleSetRef) check(c *checker, field string) {
 	c.digest(field+"/geodata/sha256", r.Geodata.SHA256)
 }
 
-func (b *AuthorityChange) check(c *checker, _ *Statement) {
-	c.authorities("/authorities", b.Authorities, b.Threshold)
+func (b *AuthorityChange) check(c *checker, s *Statement) {
+	s.introduced = c.authorities("/authorities", b.Authorities, b.Threshold)
 }
 
 func (b *LogKey) check(c *checker, s *Statement) {
@@ -166,7 +165,7 @@ func (b *WitnessPolicy) check(c *checker, _ *Statement) {
 
 func (b *RuleSet) check(c *checker, _ *Statement) { b.RuleSetRef.check(c, "") }
 
-func (b *Party) check(c *checker, _ *Statement) {
+func (b *Party) check(c *checker, s *Statement) {
 	c.text("/legalName", b.LegalName, 256)
 	c.count("/roles", int64(len(b.Roles)), 1, int64(len(Roles)))
 	for i, r := range b.Roles {
@@ -188,19 +187,18 @@ func (b *Party) check(c *checker, _ *Statement) {
 	}
 	c.distinct("/sites", ids)
 	c.count("/keys", int64(len(b.Keys)), 0, maxPartyKeys)
-	var keys []Key
 	for i, k := range b.Keys {
 		if c.err != nil {
 			return
 		}
 		f := pointer("/keys", i)
 		k.check(c, f)
-		keys = append(keys, c.key(f+"/spki", k.SPKI))
+		s.introduced = append(s.introduced, c.key(f+"/spki", k.SPKI))
 	}
-	c.distinctKeys("/keys", keys)
+	c.distinctKeys("/keys", s.introduced)
 }
 
-func (b *KeyChange) check(c *checker, _ *Statement) {
+func (b *KeyChange) check(c *checker, s *Statement) {
 	c.oneOf("/action", b.Action, ActionRotate, ActionRevoke)
 	c.digest("/key/sha256", b.Key.SHA256)
 	c.optionalText("/reason", b.Reason, 256)
@@ -215,6 +213,7 @@ func (b *KeyChange) check(c *checker, _ *Statement) {
 	if b.New != nil {
 		b.New.check(c, "/new")
 		k := c.key("/new/spki", b.New.SPKI)
+		s.introduced = []Key{k}
 		if c.err == nil && k.ID() == b.Key.SHA256 {
 			c.fail("/new", "the new key is the old one")
 		}

@@ -56,32 +56,7 @@ func RequiredSigners(s *Statement) []Requirement {
 // IntroducedKeys returns the keys that the statement itself enrols: those of a
 // charter, an authority change, a party, or a key rotation. They sign it to prove
 // that they are held. Device keys are not among them; see DeviceKey.
-func (s *Statement) IntroducedKeys() []Key {
-	var records []KeyRecord
-	switch b := s.Body.(type) {
-	case *Charter:
-		for _, a := range b.Authorities {
-			records = append(records, a.Key)
-		}
-	case *AuthorityChange:
-		for _, a := range b.Authorities {
-			records = append(records, a.Key)
-		}
-	case *Party:
-		records = b.Keys
-	case *KeyChange:
-		if b.New != nil {
-			records = []KeyRecord{*b.New}
-		}
-	}
-	keys := make([]Key, 0, len(records))
-	for _, r := range records {
-		if k, err := r.Key(); err == nil { // Parse refused the others
-			keys = append(keys, k)
-		}
-	}
-	return keys
-}
+func (s *Statement) IntroducedKeys() []Key { return s.introduced }
 
 func hashes(keys []Key) []entry.Hash {
 	hs := make([]entry.Hash, len(keys))

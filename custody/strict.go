@@ -37,12 +37,11 @@ func decodeBase64(s string) ([]byte, error) {
 	return b, nil
 }
 
-// at sets the field of a problem that has none.
+// at says where in the caller's input a problem lies.
 func at(err error, field string) error {
-	if p := problem.As(err); p != nil && p.Field == "" {
-		p.Field = field
-	}
-	return err
+	p := *asProblem(err)
+	p.Field = field
+	return &p
 }
 
 // asProblem returns err as a problem.
@@ -409,11 +408,17 @@ func looksLikeEmail(s string) bool {
 		if end := strings.IndexFunc(domain, func(r rune) bool { return !isDomainRune(r) }); end >= 0 {
 			domain = domain[:end]
 		}
-		dot := strings.LastIndexByte(strings.TrimRight(domain, "."), '.')
-		if local != "" && isLocalByte(local[len(local)-1]) && dot > 0 && dot < len(domain)-2 {
+		domain = strings.TrimRight(domain, ".")
+		dot := strings.LastIndexByte(domain, '.')
+		if local != "" && isLocalByte(local[len(local)-1]) && dot > 0 && isTopLevel(domain[dot+1:]) {
 			return true
 		}
 	}
+}
+
+// isTopLevel tells a top-level domain from the end of a version number.
+func isTopLevel(s string) bool {
+	return len(s) >= 2 && !strings.ContainsFunc(s, func(r rune) bool { return r < 'A' || r > 'Z' && r < 'a' || r > 'z' })
 }
 
 func isDomainRune(r rune) bool {

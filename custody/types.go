@@ -54,6 +54,9 @@ type Statement struct {
 	Event   *Event     // the common fields of unit statements; nil for governance
 	Body    any        // pointer to the body type of Kind, e.g. *Pack
 	Payload []byte     // the signed bytes as they came
+
+	introduced []Key // see IntroducedKeys
+	device     Key   // see DeviceKey; Hash is zero if there is none
 }
 
 // Event holds the fields that every unit statement (and finding) carries.

@@ -1,0 +1,338 @@
+package answer
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"fabtrail.dev/fabtrail/custody"
+	"fabtrail.dev/fabtrail/ledger/entry"
+	"fabtrail.dev/fabtrail/ledger/unitindex"
+)
+
+// Reader is a consistent view of a ledger at one published size. Apart from
+// Manifest it is what a view of package ledger offers.
+type Reader interface {
+	// Checkpoint is the published note; Size is the size that it states.
+	Checkpoint() []byte
+	Size() uint64
+	// Entry returns an entry with its cargo.
+	Entry(index uint64) (entry.Entry, error)
+	// Inclusion is the proof of an entry at Size, leaf to root.
+	Inclusion(index uint64) ([]entry.Hash, error)
+	// List returns a topic's complete list and the proof of its value, or no refs
+	// and the proof of its absence, under the index commitment at Size-1.
+	List(topic entry.Hash) ([]unitindex.Ref, unitindex.Proof, error)
+	// Manifest returns the bytes of a manifest by its SHA-256.
+	Manifest(sum entry.Hash) ([]byte, error)
+}
+
+// Options adjusts Assemble; the zero value is usable.
+type Options struct {
+	Have      Have       // lists that the client has verified before
+	Manifests *Manifests // parsed manifests kept from one call to the next; may be nil
+}
+
+// maxEvidence bounds the entries that are added for the evidence of findings.
+const maxEvidence = 256
+
+// Assemble makes the answer about a unit by its canonical URI: the closure's
+// lists, their entries with proofs, and the evidence of the findings among them.
+// A unit without entries gives an answer of form Absent. The history is what the
+// server's own walk found, for its opinion and for questions of entitlement; it
+// is nil when the unit is absent.
+func Assemble(r Reader, uri string, opt Options) (*Answer, *custody.History, error) {
+	if r.Size() == 0 {
+		return nil, nil, errors.New("the ledger is empty")
+	}
+	rec := &recorder{r: r, manifests: opt.Manifests, topics: map[entry.Topic]*topicRecord{}, items: map[uint64]*entryRecord{},
+		members: map[entry.Hash][]custody.Member{}}
+	if rec.manifests == nil {
+		rec.manifests = NewManifests(custody.MaxMembers)
+	}
+	a := &Answer{Format: Format, URI: uri, Form: Full, Checkpoint: string(r.Checkpoint())}
+	items, err := rec.List(custody.UnitRef{URI: uri}.Topic())
+	if err != nil {
+		return nil, nil, err
+	}
+	var h *custody.History
+	if len(items) == 0 {
+		a.Form = Absent
+	} else {
+		if h, err = custody.Walk(rec, uri); err != nil {
+			return nil, nil, err
+		}
+		if err := rec.evidence(); err != nil {
+			return nil, nil, err
+		}
+	}
+	if a.Commitment, err = commitment(r); err != nil {
+		return nil, nil, err
+	}
+	if err := rec.write(a, opt.Have); err != nil {
+		return nil, nil, err
+	}
+	return a, h, nil
+}
+
+func commitment(r Reader) (*Commitment, error) {
+	last := r.Size() - 1
+	e, err := r.Entry(last)
+	if err != nil {
+		return nil, err
+	}
+	if e.Class != entry.Index {
+		return nil, fmt.Errorf("entry %d, the last one published, is no index commitment", last)
+	}
+	hashes, err := r.Inclusion(last)
+	return &Commitment{Cargo: e.Cargo(), Hashes: hashes}, err
+}
+
+// recorder is a custody.Source that remembers what was asked of it.
+type recorder struct {
+	r         Reader
+	manifests *Manifests
+	topics    map[entry.Topic]*topicRecord
+	items     map[uint64]*entryRecord
+	members   map[entry.Hash][]custody.Member // by statement ID, for those that name it
+}
+
+// topicRecord is one topic that was asked for.
+type topicRecord struct {
+	refs  []unitindex.Ref
+	proof unitindex.Proof
+}
+
+// entryRecord is one entry that was read.
+type entryRecord struct {
+	item     custody.Item
+	entry    entry.Entry
+	manifest *manifest
+	members  map[int]bool // positions to be proved
+}
+
+// List implements custody.Source.
+func (rec *recorder) List(t entry.Topic) ([]custody.Item, error) {
+	tr, ok := rec.topics[t]
+	if !ok {
+		refs, proof, err := rec.r.List(t.Hash())
+		if err != nil {
+			return nil, err
+		}
+		tr = &topicRecord{refs, proof}
+		rec.topics[t] = tr
+	}
+	items := make([]custody.Item, len(tr.refs))
+	for i, ref := range tr.refs {
+		er, err := rec.entry(ref.Index)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			er.concern(t)
+		}
+		items[i] = er.item
+	}
+	return items, nil
+}
+
+func (rec *recorder) entry(index uint64) (*entryRecord, error) {
+	if er, ok := rec.items[index]; ok {
+		return er, nil
+	}
+	e, err := rec.r.Entry(index)
+	if err != nil {
+		return nil, err
+	}
+	er := &entryRecord{entry: e, members: map[int]bool{}}
+	env, err := entry.ParseEnvelope(e.Envelope)
+	if err != nil {
+		return nil, fmt.Errorf("entry %d: %w", index, err)
+	}
+	st, err := custody.Parse(env.Payload)
+	if err != nil {
+		return nil, fmt.Errorf("entry %d: %w", index, err)
+	}
+	er.item = custody.Item{Index: index, Time: e.Time, Signed: &custody.Signed{Statement: st, Envelope: env, Bytes: e.Envelope}}
+	if c := st.Contents(); c != nil {
+		sum, err := entry.ParseHash(c.Manifest)
+		if err != nil {
+			return nil, fmt.Errorf("entry %d: %w", index, err)
+		}
+		if er.manifest, err = rec.manifests.get(sum, rec.r.Manifest); err != nil {
+			return nil, fmt.Errorf("entry %d: manifest: %w", index, err)
+		}
+		er.item.Members = er.manifest.Members
+	}
+	if id, ok := names(st); ok {
+		er.item.Members = rec.members[id] // listed before it, in the same lists
+	}
+	if er.item.Members != nil {
+		rec.members[st.ID] = er.item.Members
+	}
+	rec.items[index] = er
+	return er, nil
+}
+
+// concern notes that the member with topic t, if the entry has one, is to be
+// proved.
+func (er *entryRecord) concern(t entry.Topic) {
+	if er.manifest == nil || (t.Kind != entry.TopicUnit && t.Kind != entry.TopicLoad) {
+		return
+	}
+	ref, err := custody.ParseUnitRef(t.Value)
+	if err != nil {
+		return
+	}
+	i, found := slices.BinarySearchFunc(er.manifest.Members, ref, func(m custody.Member, r custody.UnitRef) int {
+		return cmp.Or(cmp.Compare(m.URI, r.URI), bytes.Compare(m.Load[:], r.Load[:]))
+	})
+	if found {
+		er.members[i] = true
+	}
+}
+
+// evidence adds the entries that findings cite, with the keys of their signers,
+// so that a verifier can run the rule itself.
+func (rec *recorder) evidence() error {
+	var cited []uint64
+	for _, er := range rec.items {
+		f, ok := er.item.Signed.Statement.Body.(*custody.Finding)
+		if !ok {
+			continue
+		}
+		for _, n := range f.Evidence {
+			if n < rec.r.Size()-1 {
+				cited = append(cited, n)
+			}
+		}
+	}
+	slices.Sort(cited)
+	cited = slices.Compact(cited)
+	for _, n := range cited[:min(len(cited), maxEvidence)] {
+		e, err := rec.r.Entry(n)
+		if err != nil {
+			return err
+		}
+		if e.Class == entry.Index {
+			continue
+		}
+		er, err := rec.entry(n)
+		if err != nil {
+			return err
+		}
+		for _, s := range er.item.Signed.Envelope.Signatures {
+			if _, err := rec.List(entry.Topic{Kind: entry.TopicKey, Value: s.Key.String()}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// write puts what was recorded into a.
+func (rec *recorder) write(a *Answer, have Have) error {
+	needed := map[uint64]bool{}
+	listed := map[uint64]bool{}
+	for t, tr := range rec.topics {
+		w := Topic{Kind: t.Kind, Value: t.Value, Proof: tr.proof.Marshal()}
+		w.Known = len(tr.refs) > 0 && worthKeeping(t.Kind) && have.has(tr.proof.Value)
+		for _, ref := range tr.refs {
+			listed[ref.Index] = true
+			if !w.Known {
+				w.Indexes = append(w.Indexes, ref.Index)
+				needed[ref.Index] = true
+			}
+		}
+		a.Topics = append(a.Topics, w)
+	}
+	slices.SortFunc(a.Topics, func(x, y Topic) int {
+		return cmp.Or(cmp.Compare(x.Kind, y.Kind), cmp.Compare(x.Value, y.Value))
+	})
+	for n, er := range rec.items {
+		// An entry of known lists alone stays away; evidence is in no list here.
+		if !needed[n] && listed[n] {
+			continue
+		}
+		w := Entry{Index: n, Cargo: er.entry.Cargo()}
+		var err error
+		if w.Hashes, err = rec.r.Inclusion(n); err != nil {
+			return err
+		}
+		if w.Members, err = er.proofs(); err != nil {
+			return err
+		}
+		a.Entries = append(a.Entries, w)
+	}
+	slices.SortFunc(a.Entries, func(x, y Entry) int { return cmp.Compare(x.Index, y.Index) })
+	return nil
+}
+
+func (er *entryRecord) proofs() ([]Member, error) {
+	var out []Member
+	for i := range er.members {
+		hashes, err := er.manifest.tree().Prove(i)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, Member{Position: uint64(i), Member: er.manifest.Members[i].Marshal(), Hashes: hashes})
+	}
+	slices.SortFunc(out, func(x, y Member) int { return cmp.Compare(x.Position, y.Position) })
+	return out, nil
+}
+
+// Manifests keeps parsed manifests, up to a number of members in all. It is safe
+// for concurrent use.
+type Manifests struct {
+	mu    sync.Mutex
+	limit int
+	n     int
+	m     map[entry.Hash]*manifest
+	order []entry.Hash // oldest first
+}
+
+type manifest struct {
+	custody.Manifest
+	tree func() *custody.MemberTree
+}
+
+// NewManifests keeps manifests of up to limit members together; the oldest go
+// first.
+func NewManifests(limit int) *Manifests {
+	return &Manifests{limit: limit, m: map[entry.Hash]*manifest{}}
+}
+
+func (ms *Manifests) get(sum entry.Hash, load func(entry.Hash) ([]byte, error)) (*manifest, error) {
+	ms.mu.Lock()
+	m, ok := ms.m[sum]
+	ms.mu.Unlock()
+	if ok {
+		return m, nil
+	}
+	b, err := load(sum)
+	if err != nil {
+		return nil, err
+	}
+	parsed, err := custody.ParseManifest(b)
+	if err != nil {
+		return nil, err
+	}
+	m = &manifest{Manifest: parsed, tree: sync.OnceValue(parsed.Tree)}
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	if _, ok := ms.m[sum]; !ok {
+		ms.m[sum] = m
+		ms.order = append(ms.order, sum)
+		ms.n += len(parsed.Members)
+	}
+	for ms.n > ms.limit && len(ms.order) > 1 {
+		old := ms.order[0]
+		ms.n -= len(ms.m[old].Members)
+		delete(ms.m, old)
+		ms.order = ms.order[1:]
+	}
+	return m, nil
+}

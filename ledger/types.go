@@ -35,6 +35,10 @@ type Submission struct {
 	Envelope []byte     // canonical bytes
 	Parsed   any        // what the caller has parsed and verified; for App only
 	Manifest entry.Hash // digest of the manifest that it names; zero if none
+	// Contents are the manifest's bytes. The ledger fills them in before
+	// Decide; a manifest that is not there refuses the submission with
+	// ErrNotFound.
+	Contents []byte
 	// Replay is set by the ledger when it reads its own entries again, after
 	// a crash or as a follower: the entry was admitted at this very index.
 	// Parsed is nil then, signatures need not be verified again, and the

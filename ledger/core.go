@@ -1,0 +1,406 @@
+package ledger
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"fabtrail.dev/fabtrail/ledger/checkpoint"
+	"fabtrail.dev/fabtrail/ledger/entry"
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+func (c *Config) defaults() {
+	def(&c.FS, vfs.Default)
+	def(&c.MaxBatch, 1024)
+	def(&c.MaxInFlight, 32768)
+	def(&c.PublishEvery, 20*time.Millisecond)
+	def(&c.CosignWait, 10*time.Second)
+	def(&c.CosignLimit, 15*time.Second)
+	def(&c.CosignRetry, 500*time.Millisecond)
+	def(&c.SettleLimit, 30*time.Second)
+	def(&c.Heartbeat, time.Hour)
+	def(&c.Recosign, 10*time.Minute)
+	def(&c.RotateBytes, 64<<20)
+	def(&c.CacheBytes, 64<<20)
+	def(&c.BlockCache, 64<<20)
+	def(&c.MemTable, 32<<20)
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Rand == nil {
+		c.Rand = func(b []byte) error { _, err := rand.Read(b); return err }
+	}
+	if c.Logf == nil {
+		c.Logf = func(string, ...any) {}
+	}
+	if c.Fatal == nil {
+		c.Fatal = func(msg string) {
+			fmt.Fprintln(os.Stderr, "ledger: the store cannot go on: "+msg)
+			os.Exit(3)
+		}
+	}
+	if c.DiskFree == nil {
+		fs, dir := c.FS, c.Dir
+		c.DiskFree = func() (uint64, uint64, error) {
+			u, err := fs.GetDiskUsage(dir)
+			return u.AvailBytes, u.TotalBytes, err
+		}
+	}
+}
+
+func def[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.Dir == "":
+		return errors.New("ledger: no directory")
+	case c.App == nil:
+		return errors.New("ledger: no application")
+	case c.Signer == nil:
+		return errors.New("ledger: no signer")
+	case c.Signer.VKey().Type != checkpoint.TypeLog:
+		return errors.New("ledger: the signer's key is not a log's (type 0x01)")
+	case c.Signer.VKey().Name != c.Origin:
+		return fmt.Errorf("ledger: the signer's key is named %q, the origin is %q", c.Signer.VKey().Name, c.Origin)
+	}
+	return nil
+}
+
+// pebbleLogger passes Pebble's words on. Fatalf must not return.
+type pebbleLogger struct{ cfg *Config }
+
+// Infof drops Pebble's chatter.
+func (l pebbleLogger) Infof(string, ...any) {}
+
+// Errorf implements pebble.Logger.
+func (l pebbleLogger) Errorf(f string, a ...any) { l.cfg.Logf("pebble: "+f, a...) }
+
+// Fatalf implements pebble.Logger.
+func (l pebbleLogger) Fatalf(f string, a ...any) {
+	l.cfg.Fatal(fmt.Sprintf(f, a...))
+	panic("ledger: Config.Fatal returned")
+}
+
+// core is what engine and ledger open alike: locks, journal, store, edge.
+type core struct {
+	cfg      *Config
+	dbDir    string
+	jDir     string
+	jLock    func() error
+	lock     *pebble.Lock
+	hist     *history
+	s        *store
+	j        *journal
+	engine   *embedded // on journal and store; unused with another Sequencer
+	edge     *edge
+	head     headRow
+	entries  bool // the journal holds the entries: the engine is the embedded one
+	damaged  func(error)
+	storeNew bool
+}
+
+const (
+	wayRestoreDB = "restore Dir/truth from a newer backup, or check with fsck what is left and restore with the witnesses' agreement"
+	wayJournal   = "put Dir/journal back as it was, or restore with the witnesses' agreement; starting without it could fork the log"
+	wayFsck      = "run fsck to see what is damaged, then restore from a backup"
+)
+
+// openCore takes the locks, reads the journal, compares it with the database
+// while that is open for reading only (a read-write Open of a damaged database
+// deletes what could be recovered), and opens the database for writing.
+func openCore(cfg *Config, entries bool) (c *core, err error) {
+	fs := cfg.FS
+	c = &core{cfg: cfg, dbDir: fs.PathJoin(cfg.Dir, "truth"), jDir: fs.PathJoin(cfg.Dir, "journal"), entries: entries}
+	c.damaged = func(err error) { cfg.Logf("%v", err) }
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.close())
+			c = nil
+		}
+	}()
+	if err := c.makeDirs(); err != nil {
+		return c, err
+	}
+	if c.hist, err = readJournal(fs, c.jDir); err != nil {
+		return c, noSign(err, wayJournal, "the journal cannot be read")
+	}
+	if c.hist.exists && c.hist.base.origin != cfg.Origin {
+		return c, noSign(nil, "start with the directory and the key of one and the same log",
+			"the journal is of log %q, the configuration says %q", c.hist.base.origin, cfg.Origin)
+	}
+	desc, err := pebble.Peek(c.dbDir, fs)
+	if err != nil {
+		return c, err
+	}
+	c.storeNew = !desc.Exists
+	if c.storeNew {
+		if err := c.createStore(); err != nil {
+			return c, err
+		}
+	} else if err := c.inspect(); err != nil {
+		return c, err
+	}
+	if c.s, err = openStore(c.dbDir, c.options(false)); err != nil {
+		return c, noSign(err, wayFsck, "the database does not open")
+	}
+	if err := c.load(c.s); err != nil {
+		return c, err
+	}
+	c.j = &journal{fs: fs, dir: c.jDir, origin: cfg.Origin, epoch: c.hist.epoch, chain: c.hist.chain, signed: c.hist.signed, rng: c.hist.rng}
+	if n := len(c.hist.cosigned); n > 0 {
+		c.j.cosigned = c.hist.cosigned[n-1]
+	}
+	if c.j.rng == nil {
+		c.j.rng = ranges.NewEmptyRange(0)
+	}
+	if len(c.hist.segments) > 0 {
+		c.j.oldest = c.hist.segments[0]
+	}
+	c.engine = &embedded{j: c.j, s: c.s, base: c.hist.base.size, tail: c.hist.leaves}
+	return c, nil
+}
+
+func (c *core) makeDirs() error {
+	fs := c.cfg.FS
+	for _, d := range []string{c.cfg.Dir, c.dbDir, c.jDir} {
+		if err := fs.MkdirAll(d, 0o755); err != nil {
+			return err
+		}
+		if err := syncDir(fs, fs.PathDir(d)); err != nil {
+			return err
+		}
+	}
+	l, err := fs.Lock(fs.PathJoin(c.jDir, "LOCK"))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrLocked, err)
+	}
+	c.jLock = l.Close
+	if c.lock, err = pebble.LockDirectory(c.dbDir, fs); err != nil {
+		return fmt.Errorf("%w: %w", ErrLocked, err)
+	}
+	return nil
+}
+
+func (c *core) options(readOnly bool) storeOptions {
+	return storeOptions{fs: c.cfg.FS, cache: c.cfg.BlockCache, memTable: c.cfg.MemTable, logger: pebbleLogger{c.cfg},
+		damaged: func(err error) { c.damaged(err) }, readOnly: readOnly, lock: c.lock}
+}
+
+// createStore makes the database and closes it: the first write-ahead log of a
+// new one carries no sync offsets, so nothing is ever written to it. Without
+// its database a journal is of use only if it starts at size zero.
+func (c *core) createStore() error {
+	if c.hist.exists && (c.hist.base.size > 0 || !c.entries && c.hist.signed != nil) {
+		return noSign(nil, wayRestoreDB, "the database is gone and the journal starts at size %d", c.hist.base.size)
+	}
+	s, err := openStore(c.dbDir, c.options(false))
+	if err != nil {
+		return err
+	}
+	return s.close()
+}
+
+// inspect opens the database read-only and compares it with the journal.
+func (c *core) inspect() error {
+	s, err := openStore(c.dbDir, c.options(true))
+	if err != nil {
+		return noSign(err, wayFsck, "the database does not open")
+	}
+	err = c.load(s)
+	if err == nil {
+		err = c.compare(s)
+	}
+	return errors.Join(err, s.close())
+}
+
+// load reads the head and rebuilds the edge, which must have the head's root.
+func (c *core) load(s *store) error {
+	var err error
+	if c.head, err = s.head(); err != nil {
+		return noSign(err, wayFsck, "the database's head cannot be read")
+	}
+	if c.edge, err = s.loadEdge(c.head.Size); err != nil {
+		return noSign(err, wayFsck, "the tree's edge cannot be read")
+	}
+	if c.head.Size > 0 && c.edge.root() != c.head.Root {
+		return noSign(nil, wayFsck, "the tree's edge at size %d has another root than the database says", c.head.Size)
+	}
+	if o, err := s.get(metaOrigin); err != nil || o != nil && string(o) != c.cfg.Origin {
+		return noSign(err, "start with the directory and the key of one and the same log",
+			"the database is of log %q, the configuration says %q", o, c.cfg.Origin)
+	}
+	return nil
+}
+
+// compare looks for anything that the database has lost (S1). What the journal
+// can make good is left to the replay.
+func (c *core) compare(s *store) error {
+	h, size := c.hist, c.head.Size
+	if !h.exists {
+		if size > 0 {
+			return noSign(nil, wayJournal, "the journal is gone and the database has %d entries", size)
+		}
+		return nil
+	}
+	if err := c.compareSigned(s); err != nil {
+		return err
+	}
+	if !c.entries {
+		return nil
+	}
+	if size < h.base.size {
+		return noSign(nil, wayRestoreDB, "the database has %d entries, the journal starts at %d", size, h.base.size)
+	}
+	if h.base.size > 0 {
+		if mark, err := s.get(keyU64(keyFlush, h.base.segment)); err != nil || mark == nil {
+			return noSign(err, wayRestoreDB, "the database has lost what was flushed for journal segment %d", h.base.segment)
+		}
+	}
+	return c.compareTail(s)
+}
+
+// compareSigned refuses a journal that is older than the database.
+func (c *core) compareSigned(s *store) error {
+	b, err := s.get(metaSigned)
+	if err != nil {
+		return noSign(err, wayFsck, "the newest checkpoint cannot be read")
+	}
+	ours, err := noteCheckpoint(b)
+	if err != nil {
+		return noSign(err, wayFsck, "the newest checkpoint of the database")
+	}
+	mark, err := noteCheckpoint(c.hist.signed)
+	if err != nil {
+		return noSign(err, wayJournal, "the newest checkpoint of the journal")
+	}
+	if ours.Size > mark.Size {
+		return noSign(nil, wayJournal, "the journal ends before the checkpoint of size %d that the database has", ours.Size)
+	}
+	if top := max(c.head.Size, c.hist.size()); c.entries && mark.Size > top {
+		return noSign(nil, wayRestoreDB, "a checkpoint of size %d was signed, and only %d entries are left", mark.Size, top)
+	}
+	return nil
+}
+
+// noteCheckpoint parses a note; the zero checkpoint for nil.
+func noteCheckpoint(note []byte) (cp checkpoint.Checkpoint, err error) {
+	if note == nil {
+		return cp, nil
+	}
+	n, err := checkpoint.ParseNote(note)
+	if err != nil {
+		return cp, err
+	}
+	return checkpoint.ParseCheckpoint(n.Text)
+}
+
+// compareTail re-reads every entry that both have: a lost table leaves a hole
+// that no later write reveals.
+func (c *core) compareTail(s *store) error {
+	h := c.hist
+	both := min(c.head.Size, h.size())
+	for at := h.base.size; at < both; {
+		n := int(min(both-at, 1024))
+		kept, err := s.leaves(at, n)
+		if err != nil {
+			return noSign(err, wayRestoreDB, "the database has a hole after size %d", at)
+		}
+		for i := range kept {
+			if !kept[i].equal(&h.leaves[at-h.base.size+uint64(i)]) {
+				return noSign(nil, wayFsck, "entry %d is another in the journal than in the database", at+uint64(i))
+			}
+		}
+		at += uint64(n)
+	}
+	root, err := c.rootAt(s, both)
+	if err != nil {
+		return noSign(err, wayFsck, "the tree at size %d", both)
+	}
+	if want, ok := h.roots[both]; !ok || root != want {
+		return noSign(nil, wayFsck, "journal and database do not have the same tree at size %d", both)
+	}
+	return nil
+}
+
+func (c *core) rootAt(s *store, size uint64) (entry.Hash, error) {
+	t := &tree{load: s.tile}
+	t.cache.init(1 << 20)
+	t.snap.Store(c.edge)
+	return t.root(size)
+}
+
+// start makes the replica durable and begins a new journal segment at its size;
+// the segments before are no longer needed.
+func (c *core) start(e *edge) error {
+	next := c.hist.newest + 1
+	if err := c.flushFor(next); err != nil {
+		return err
+	}
+	if c.entries {
+		rng, err := rangeOf(e.size, e.frontier())
+		if err != nil {
+			return err
+		}
+		c.j.rng = rng
+	}
+	if c.j.oldest == 0 {
+		c.j.oldest = next
+	}
+	if err := c.j.startSegment(next); err != nil {
+		return err
+	}
+	if err := c.j.drop(next); err != nil {
+		return err
+	}
+	if err := c.s.dropMarks(next); err != nil {
+		return err
+	}
+	c.engine.tail = nil
+	return c.j.takeOver()
+}
+
+// flushFor flushes the database with a marker that tells, at the next start,
+// whether this flush is still there.
+func (c *core) flushFor(segment uint64) error {
+	if err := c.s.markFlush(segment); err != nil {
+		return err
+	}
+	return c.s.db.Flush()
+}
+
+func (s *store) markFlush(segment uint64) error {
+	return s.db.Set(keyU64(keyFlush, segment), []byte{1}, pebble.NoSync)
+}
+
+// dropMarks removes the markers of segments that are gone.
+func (s *store) dropMarks(before uint64) error {
+	return s.db.DeleteRange(keyU64(keyFlush, 0), keyU64(keyFlush, before), pebble.NoSync)
+}
+
+// close frees everything; it may be called with only part of it open.
+func (c *core) close() error {
+	var errs []error
+	if c.j != nil {
+		errs = append(errs, c.j.close())
+	}
+	if c.s != nil {
+		errs = append(errs, c.s.close())
+	}
+	if c.lock != nil {
+		errs = append(errs, c.lock.Close())
+	}
+	if c.jLock != nil {
+		errs = append(errs, c.jLock())
+	}
+	c.j, c.s, c.lock, c.jLock = nil, nil, nil, nil
+	return errors.Join(errs...)
+}

@@ -1,0 +1,387 @@
+package ledger
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"fabtrail.dev/fabtrail/ledger/entry"
+	"fabtrail.dev/fabtrail/ledger/unitindex"
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// chunkLen is the number of entry indexes in one chunk of a long list, so that
+// growing a list costs the same however long it is.
+const chunkLen = 128
+
+// indexRow is the stored row of a topic. Its list has the elements of all
+// chunks; tail has the indexes of the newest chunk (1 to chunkLen of them).
+type indexRow struct {
+	list unitindex.List
+	tail []uint64
+}
+
+// appendIndexes writes ascending indexes: the first, then differences.
+func appendIndexes(b []byte, idx []uint64) []byte {
+	var prev uint64
+	for _, i := range idx {
+		b = binary.AppendUvarint(b, i-prev)
+		prev = i
+	}
+	return b
+}
+
+func parseIndexes(b []byte) ([]uint64, error) {
+	out := make([]uint64, 0, 4)
+	var prev uint64
+	for len(b) > 0 {
+		d, n := binary.Uvarint(b)
+		if n <= 0 || d == 0 && len(out) > 0 || prev+d < prev || len(out) == chunkLen {
+			return nil, fmt.Errorf("%w: indexes of a list", ErrDamaged)
+		}
+		prev += d
+		out = append(out, prev)
+		b = b[n:]
+	}
+	return out, nil
+}
+
+func (r indexRow) marshal() []byte { return appendIndexes(r.list.AppendTo(nil), r.tail) }
+
+func parseRow(b []byte) (indexRow, error) {
+	list, rest, err := unitindex.ReadList(b)
+	if err != nil {
+		return indexRow{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	tail, err := parseIndexes(rest)
+	if err == nil && (len(tail) == 0 || (list.Count()-uint64(len(tail)))%chunkLen != 0) {
+		err = fmt.Errorf("%w: list of %d elements has a tail of %d", ErrDamaged, list.Count(), len(tail))
+	}
+	return indexRow{list, tail}, err
+}
+
+// lastIndex reads the newest index of a row without memory, and the value.
+func rowValue(b []byte) (value entry.Hash, last uint64, err error) {
+	value, rest, err := unitindex.ReadValue(b)
+	if err != nil {
+		return value, 0, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	for len(rest) > 0 {
+		d, n := binary.Uvarint(rest)
+		if n <= 0 {
+			return value, 0, fmt.Errorf("%w: indexes of a list", ErrDamaged)
+		}
+		last += d
+		rest = rest[n:]
+	}
+	return value, last, nil
+}
+
+func chunkKey(topic entry.Hash, chunk uint64) []byte {
+	return binary.BigEndian.AppendUint32(keyHash(keyChunk, topic), uint32(chunk))
+}
+
+// indexes returns the entry indexes of a row below covers.
+func (s *store) indexes(topic entry.Hash, r indexRow, covers uint64) ([]uint64, error) {
+	full := (r.list.Count() - uint64(len(r.tail))) / chunkLen
+	out := make([]uint64, 0, r.list.Count())
+	for c := range full {
+		b, err := s.must(chunkKey(topic, c), "chunk %d of topic %s", c, topic)
+		if err != nil {
+			return nil, err
+		}
+		part, err := parseIndexes(b)
+		if err != nil {
+			return nil, fmt.Errorf("chunk %d of topic %s: %w", c, topic, err)
+		}
+		out = append(out, part...)
+	}
+	out = append(out, r.tail...)
+	n, _ := slices.BinarySearch(out, covers)
+	return out[:n], nil
+}
+
+// rows shows the index as it was when it covered [0, covers): newer elements of
+// a list are cut off, and topics that had none are skipped. Iterators are
+// pooled, as Tree.Update scans from several goroutines and many times.
+type rows struct {
+	s      *store
+	t      *tree
+	covers uint64
+	// newer, if not nil, is called with every topic that has elements at or
+	// above covers.
+	newer func(topic entry.Hash)
+	mu    sync.Mutex
+	free  []*pebble.Iterator
+}
+
+func (r *rows) take() (*pebble.Iterator, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := len(r.free); n > 0 {
+		it := r.free[n-1]
+		r.free = r.free[:n-1]
+		return it, nil
+	}
+	return r.s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{keyRow}, UpperBound: []byte{keyRow + 1}})
+}
+
+// close releases the iterators; the first error of any counts.
+func (r *rows) close() error {
+	var err error
+	for _, it := range r.free {
+		err = errors.Join(err, it.Close())
+	}
+	r.free = nil
+	return err
+}
+
+// Scan implements unitindex.Rows.
+func (r *rows) Scan(prefix entry.Hash, bits int, fn func(topic, value entry.Hash) error) error {
+	it, err := r.take()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		r.mu.Lock()
+		r.free = append(r.free, it)
+		r.mu.Unlock()
+	}()
+	for ok := it.SeekGE(keyHash(keyRow, prefix)); ok; ok = it.Next() {
+		k := it.Key()
+		if len(k) != 33 {
+			return fmt.Errorf("%w: index row with a key of %d bytes", ErrDamaged, len(k))
+		}
+		topic := entry.Hash(k[1:])
+		if !samePrefix(&topic, &prefix, bits) {
+			break
+		}
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return fmt.Errorf("%w: index row: %w", ErrDamaged, err)
+		}
+		value, last, err := rowValue(v)
+		if err != nil {
+			return fmt.Errorf("topic %s: %w", topic, err)
+		}
+		if last >= r.covers {
+			if r.newer != nil {
+				r.newer(topic)
+			}
+			var had bool
+			if value, had, err = r.cut(topic, v); err != nil {
+				return err
+			} else if !had {
+				continue
+			}
+		}
+		if err := fn(topic, value); err != nil {
+			return err
+		}
+	}
+	if err := it.Error(); err != nil {
+		return fmt.Errorf("%w: index rows: %w", ErrDamaged, err)
+	}
+	return nil
+}
+
+// cut returns the value that a row had when the index covered [0, covers).
+func (r *rows) cut(topic entry.Hash, v []byte) (value entry.Hash, had bool, err error) {
+	row, err := parseRow(v)
+	if err != nil {
+		return value, false, err
+	}
+	refs, err := r.refs(topic, row)
+	if err != nil || len(refs) == 0 {
+		return value, false, err
+	}
+	return unitindex.ListValue(refs), true, nil
+}
+
+func (r *rows) refs(topic entry.Hash, row indexRow) ([]unitindex.Ref, error) {
+	idx, err := r.s.indexes(topic, row, r.covers)
+	if err != nil {
+		return nil, err
+	}
+	refs := make([]unitindex.Ref, len(idx))
+	for i, n := range idx {
+		leaf, err := r.t.node(0, n)
+		if err != nil {
+			return nil, err
+		}
+		refs[i] = unitindex.Ref{Index: n, Leaf: leaf}
+	}
+	return refs, nil
+}
+
+// list returns the elements of a topic's list, none if it has none.
+func (r *rows) list(topic entry.Hash) ([]unitindex.Ref, error) {
+	b, err := r.s.get(keyHash(keyRow, topic))
+	if err != nil || b == nil {
+		return nil, err
+	}
+	row, err := parseRow(b)
+	if err != nil {
+		return nil, fmt.Errorf("topic %s: %w", topic, err)
+	}
+	return r.refs(topic, row)
+}
+
+func samePrefix(a, b *entry.Hash, bits int) bool {
+	n := bits / 8
+	if !bytes.Equal(a[:n], b[:n]) {
+		return false
+	}
+	rest := bits % 8
+	return rest == 0 || (a[n]^b[n])>>(8-rest) == 0
+}
+
+// topicRef is one element that waits for the next index commitment.
+type topicRef struct {
+	topic entry.Hash
+	ref   unitindex.Ref
+}
+
+// indexer keeps the newest version of the index. The committer owns it.
+type indexer struct {
+	s       *store
+	t       *tree
+	covers  uint64
+	tip     *unitindex.Tree
+	pending []topicRef // of entries [covers, size), in log order
+	uncov   [][]byte   // keyUncov rows to delete with the next commitment
+}
+
+// advance computes the index over [0, covers) and stages its rows. The entries'
+// leaf hashes come with the pending elements.
+func (x *indexer) advance(b *pebble.Batch, covers uint64) (entry.Hash, error) {
+	slices.SortStableFunc(x.pending, func(a, c topicRef) int { return bytes.Compare(a.topic[:], c.topic[:]) })
+	old := &rows{s: x.s, t: x.t, covers: x.covers}
+	changes := make([]unitindex.Change, 0, len(x.pending))
+	for i := 0; i < len(x.pending); {
+		j := i + 1
+		for j < len(x.pending) && x.pending[j].topic == x.pending[i].topic {
+			j++
+		}
+		c, err := x.grow(b, x.pending[i:j])
+		if err != nil {
+			return entry.Hash{}, err
+		}
+		changes = append(changes, c)
+		i = j
+	}
+	next, err := x.tip.Update(old, changes)
+	if err = errors.Join(err, old.close()); err != nil {
+		return entry.Hash{}, err
+	}
+	for _, k := range x.uncov {
+		if err := b.Delete(k, nil); err != nil {
+			return entry.Hash{}, err
+		}
+	}
+	x.tip, x.covers = next, covers
+	x.pending, x.uncov = x.pending[:0], x.uncov[:0]
+	return next.Root(), nil
+}
+
+// grow stages one topic's row with its new elements.
+func (x *indexer) grow(b *pebble.Batch, add []topicRef) (unitindex.Change, error) {
+	topic := add[0].topic
+	key := keyHash(keyRow, topic)
+	var row indexRow
+	v, c, err := x.s.db.Get(key)
+	switch {
+	case err == nil:
+		row, err = parseRow(v)
+		err = errors.Join(err, c.Close())
+	case errors.Is(err, pebble.ErrNotFound):
+		err = nil
+	}
+	if err != nil {
+		return unitindex.Change{}, fmt.Errorf("%w: topic %s: %w", ErrDamaged, topic, err)
+	}
+	refs := make([]unitindex.Ref, len(add))
+	for i := range add {
+		refs[i] = add[i].ref
+		if len(row.tail) == chunkLen {
+			chunk := (row.list.Count()+uint64(i))/chunkLen - 1
+			if err := b.Set(chunkKey(topic, chunk), appendIndexes(nil, row.tail), nil); err != nil {
+				return unitindex.Change{}, err
+			}
+			row.tail = row.tail[:0]
+		}
+		row.tail = append(row.tail, add[i].ref.Index)
+	}
+	row.list = row.list.Append(refs...)
+	return unitindex.Change{Topic: topic, Value: row.list.Value()}, b.Set(key, row.marshal(), nil)
+}
+
+// encodeTopics writes the keyUncov row of entries from first on: per entry that
+// has topics, its distance from first, their number, and the topics.
+func encodeTopics(first uint64, add []topicRef) []byte {
+	var b []byte
+	for i := 0; i < len(add); {
+		j := i + 1
+		for j < len(add) && add[j].ref.Index == add[i].ref.Index {
+			j++
+		}
+		b = binary.AppendUvarint(b, add[i].ref.Index-first)
+		b = binary.AppendUvarint(b, uint64(j-i))
+		for ; i < j; i++ {
+			b = append(b, add[i].topic[:]...)
+		}
+	}
+	return b
+}
+
+// parseTopics reads what encodeTopics wrote; leaf hashes are to be filled in.
+func parseTopics(first uint64, b []byte) ([]topicRef, error) {
+	var out []topicRef
+	for len(b) > 0 {
+		d, n := binary.Uvarint(b)
+		if n <= 0 {
+			return nil, fmt.Errorf("%w: topics row", ErrDamaged)
+		}
+		k, m := binary.Uvarint(b[n:])
+		if m <= 0 || k > uint64(len(b)-n-m)/32 {
+			return nil, fmt.Errorf("%w: topics row", ErrDamaged)
+		}
+		b = b[n+m:]
+		for ; k > 0; k-- {
+			out = append(out, topicRef{topic: entry.Hash(b[:32]), ref: unitindex.Ref{Index: first + d}})
+			b = b[32:]
+		}
+	}
+	return out, nil
+}
+
+// loadPending reads the topics of entries that no commitment covers yet.
+func (x *indexer) loadPending() error {
+	it, err := x.s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{keyUncov}, UpperBound: []byte{keyUncov + 1}})
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	for ok := it.First(); ok; ok = it.Next() {
+		k := it.Key()
+		v, err := it.ValueAndErr()
+		if err != nil || len(k) != 9 {
+			return fmt.Errorf("%w: topics row: %v", ErrDamaged, err)
+		}
+		refs, err := parseTopics(binary.BigEndian.Uint64(k[1:]), v)
+		if err != nil {
+			return err
+		}
+		for i := range refs {
+			if refs[i].ref.Leaf, err = x.t.node(0, refs[i].ref.Index); err != nil {
+				return err
+			}
+		}
+		x.pending = append(x.pending, refs...)
+		x.uncov = append(x.uncov, append([]byte(nil), k...))
+	}
+	return it.Error()
+}

@@ -1,0 +1,480 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"fabtrail.dev/fabtrail/ledger/checkpoint"
+	"fabtrail.dev/fabtrail/ledger/entry"
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Ledger is an open log. All methods may be called from any goroutine.
+//
+// Three goroutines own its state. The committer decides and builds: writer,
+// queue's consumer side. The sealer makes durable, verifies and signs: sealer,
+// in order of commits. The publisher asks for cosignatures and publishes:
+// notes. What they hand to readers is immutable and reached through the atomic
+// pointers.
+type Ledger struct {
+	cfg   Config
+	c     *core
+	s     *store
+	j     *journal
+	t     *tree
+	seq   Sequencer
+	vkey  checkpoint.VKey
+	w     writer // committer
+	seal  sealer // sealer
+	notes notes  // publisher writes, all read
+
+	inflight  atomic.Int64
+	queue     queue
+	commits   chan *commit  // committer -> sealer
+	sealing   atomic.Int32  // commits handed over and not finished
+	durable   atomic.Uint64 // entries that survive a crash
+	signed    broadcast     // of views by the sealer
+	published broadcast     // of views by the publisher, or the sealer without a Cosigner
+	recosign  chan chan error
+	force     chan chan error
+
+	failOnce  sync.Once
+	failErr   error // set before failed is closed
+	failed    chan struct{}
+	closeOnce sync.Once
+	closeErr  error
+	closing   chan struct{} // no more submissions; the committer drains and ends
+	sealed    chan struct{} // closed by the sealer's end
+	cancel    context.CancelFunc
+	ctx       context.Context // of engine, cosigner and timers
+	wg        sync.WaitGroup
+}
+
+// broadcast is a value that readers load, with a channel that is closed when it
+// changes.
+type broadcast struct {
+	mu  sync.Mutex
+	v   atomic.Pointer[View]
+	chg chan struct{}
+}
+
+func (b *broadcast) set(v *View) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.v.Store(v)
+	if b.chg != nil {
+		close(b.chg)
+	}
+	b.chg = make(chan struct{})
+}
+
+// changed returns the value and a channel that is closed when there is a newer one.
+func (b *broadcast) changed() (*View, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.chg == nil {
+		b.chg = make(chan struct{})
+	}
+	return b.v.Load(), b.chg
+}
+
+// Open opens the ledger in cfg.Dir, or makes an empty one. It returns *NoSign
+// when going on could fork the log, and ErrLocked when another process has it
+// open.
+func Open(ctx context.Context, cfg Config) (_ *Ledger, err error) {
+	cfg.defaults()
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	l := &Ledger{cfg: cfg, vkey: cfg.Signer.VKey(), commits: make(chan *commit, 1), recosign: make(chan chan error),
+		force: make(chan chan error), failed: make(chan struct{}), closing: make(chan struct{}), sealed: make(chan struct{})}
+	l.queue.wake = make(chan struct{}, 1)
+	l.ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			l.cancel()
+			if cfg.Sequencer != nil {
+				err = errors.Join(err, cfg.Sequencer.Close())
+			}
+			if l.c != nil {
+				err = errors.Join(err, l.c.close())
+			}
+		}
+	}()
+	if l.c, err = openCore(&l.cfg, cfg.Sequencer == nil); err != nil {
+		return nil, err
+	}
+	l.c.damaged = func(err error) { l.fail(err) }
+	l.s, l.j, l.seq = l.c.s, l.c.j, cfg.Sequencer
+	if l.seq == nil {
+		l.seq = l.c.engine
+	}
+	if err := l.recover(ctx); err != nil {
+		return nil, err
+	}
+	l.run()
+	return l, nil
+}
+
+func (l *Ledger) run() {
+	l.wg.Add(2)
+	go l.commitLoop()
+	go l.sealLoop()
+	if l.cfg.Cosigner != nil {
+		l.wg.Add(1)
+		go l.publishLoop()
+	}
+	if !l.cfg.Manual {
+		l.wg.Add(1)
+		go l.tickLoop()
+	}
+}
+
+// fail stops the ledger for good (S6). Waiting submissions are answered with
+// ErrFailed; reads of what is published go on.
+func (l *Ledger) fail(err error) {
+	l.failOnce.Do(func() {
+		l.failErr = fmt.Errorf("%w: %w", ErrFailed, err)
+		close(l.failed)
+		l.cancel()
+		l.cfg.Logf("ledger: %v", l.failErr)
+		if l.cfg.OnFail != nil {
+			go l.cfg.OnFail(l.failErr)
+		}
+	})
+}
+
+// Err is nil, or why the ledger has stopped.
+func (l *Ledger) Err() error {
+	select {
+	case <-l.failed:
+		return l.failErr
+	default:
+		return nil
+	}
+}
+
+// Failed is closed when the ledger stops.
+func (l *Ledger) Failed() <-chan struct{} { return l.failed }
+
+// Close stops taking submissions, finishes what is in flight, and closes
+// everything. It does not wait for cosignatures.
+func (l *Ledger) Close() error {
+	l.closeOnce.Do(func() {
+		close(l.closing)
+		<-l.sealed
+		l.cancel()
+		l.wg.Wait()
+		var errs []error
+		if l.Err() == nil {
+			// A clean end leaves no tail to compare and replay at the next start.
+			errs = append(errs, l.rotate(true))
+		}
+		errs = append(errs, l.seq.Close(), l.c.close())
+		l.closeErr = errors.Join(errs...)
+	})
+	return l.closeErr
+}
+
+// Append submits statements and waits until each is refused, in a published
+// checkpoint, or late (Pending). Lines are independent of each other; a later
+// one may rest on an earlier one. Results keep the order. When ctx ends first,
+// the fate of a line is unknown; submitting it again is safe.
+func (l *Ledger) Append(ctx context.Context, subs []Submission) []Result {
+	res := make([]Result, len(subs))
+	fill := func(err error) []Result {
+		for i := range res {
+			res[i] = Result{ID: subs[i].ID, Err: err}
+		}
+		return res
+	}
+	if err := l.Err(); err != nil {
+		return fill(err)
+	}
+	n := int64(len(subs))
+	if held := l.inflight.Add(n); held > int64(l.cfg.MaxInFlight) && held > n {
+		l.inflight.Add(-n)
+		return fill(ErrOverloaded)
+	}
+	req := &request{items: make([]item, len(subs)), done: make(chan struct{})}
+	known := l.t.snap.Load().size
+	for i := range subs {
+		it := &req.items[i]
+		it.sub, it.req, it.known = subs[i], req, known
+		it.res.ID = subs[i].ID
+		it.res.Err = l.precheck(it)
+	}
+	if err := l.queue.put(req); err != nil {
+		l.inflight.Add(-n)
+		return fill(err)
+	}
+	select {
+	case <-req.done:
+		defer l.inflight.Add(-n)
+	case <-ctx.Done():
+		go func() { // still in flight, although nobody waits
+			<-req.done
+			l.inflight.Add(-n)
+		}()
+		return fill(fmt.Errorf("the statement may or may not be logged, submit it again: %w", ctx.Err()))
+	}
+	l.answer(ctx, req)
+	for i := range req.items {
+		res[i] = req.items[i].res
+	}
+	return res
+}
+
+// precheck does, in the caller's goroutine, what needs no order.
+func (l *Ledger) precheck(it *item) error {
+	env, err := entry.ParseEnvelope(it.sub.Envelope)
+	if err != nil {
+		return err
+	}
+	if id := entry.StatementID(env.Payload); id != it.sub.ID {
+		return fmt.Errorf("%w: statement ID is %s, the payload's is %s", entry.ErrMalformed, it.sub.ID, id)
+	}
+	_, _, found, err := l.s.statement(it.sub.ID)
+	if err != nil {
+		l.fail(err)
+		return l.Err()
+	}
+	if found {
+		it.known = 0 // the committer finds it again, in order with what is in flight
+	}
+	return nil
+}
+
+// queue holds requests until the committer takes them.
+type queue struct {
+	mu     sync.Mutex
+	items  []*item
+	closed error
+	wake   chan struct{} // capacity 1
+}
+
+// put queues a request's items that are not refused yet.
+func (q *queue) put(req *request) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed != nil {
+		return q.closed
+	}
+	for i := range req.items {
+		if req.items[i].res.Err == nil {
+			req.left++
+		}
+	}
+	if req.left == 0 {
+		close(req.done)
+		return nil
+	}
+	for i := range req.items {
+		if req.items[i].res.Err == nil {
+			q.items = append(q.items, &req.items[i])
+		}
+	}
+	q.poke()
+	return nil
+}
+
+// take removes up to n items.
+func (q *queue) take(n int) []*item {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n = min(n, len(q.items))
+	out := q.items[:n:n]
+	q.items = q.items[n:]
+	return out
+}
+
+func (q *queue) empty() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.items) == 0
+}
+
+func (q *queue) poke() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// close refuses further requests with err.
+func (q *queue) close(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed == nil {
+		q.closed = err
+	}
+}
+
+// commitLoop is the committer.
+func (l *Ledger) commitLoop() {
+	defer l.wg.Done()
+	defer close(l.commits)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var last time.Time // of the last commit with an index commitment
+	closing := l.closing
+	for ending := false; ; {
+		var forced []chan error
+		select {
+		case <-l.queue.wake:
+		case <-timer.C:
+		case f := <-l.force:
+			forced = append(forced, f)
+		case <-closing:
+			l.queue.close(ErrClosed)
+			closing, ending = nil, true
+		case <-l.failed:
+			l.queue.close(l.Err())
+			l.abandon()
+			return
+		}
+		for {
+			items := l.queue.take(l.cfg.MaxBatch)
+			due := len(forced) > 0 || ending || time.Since(last) >= l.cfg.PublishEvery || l.idle()
+			done, err := l.step(items, due, forced)
+			if err != nil {
+				l.fail(err)
+				break
+			}
+			forced = nil
+			if done {
+				last = time.Now()
+			}
+			if len(items) < l.cfg.MaxBatch {
+				break
+			}
+		}
+		if ending && l.Err() == nil {
+			return
+		}
+		if l.w.uncovered() {
+			timer.Reset(max(l.cfg.PublishEvery-time.Since(last), 0))
+		}
+	}
+}
+
+// uncovered reports whether entries wait for an index commitment to be signed.
+func (w *writer) uncovered() bool {
+	if w.unsigned {
+		return true
+	}
+	if w.index.covers == 0 { // no commitment yet: none can cover nothing
+		return w.edge.size > 0
+	}
+	return w.edge.size != w.index.covers+1
+}
+
+// idle reports that nothing is waiting and nothing is being sealed, so that an
+// index commitment now is shared by all who could share it.
+func (l *Ledger) idle() bool { return l.sealing.Load() == 0 && l.queue.empty() }
+
+// step makes one commit of the items and hands it to the sealer. With due it
+// ends with an index commitment if any entry waits for one; forced asks for one
+// in any case, if the log is not empty.
+func (l *Ledger) step(items []*item, due bool, forced []chan error) (published bool, err error) {
+	c, o := l.w.begin()
+	c.items, c.forced = items, forced
+	full := l.diskFull()
+	now := l.cfg.Clock()
+	for _, it := range items {
+		if full {
+			it.res = Result{ID: it.sub.ID, Err: ErrStorageFull}
+			continue
+		}
+		if err = l.w.admit(c, o, it, now); err != nil {
+			break
+		}
+	}
+	waiting := len(c.entries) > 0 || l.w.uncovered()
+	if err == nil && (waiting && due || len(forced) > 0 && l.w.edge.size+uint64(len(c.entries)) > 0) {
+		err = l.w.commitIndex(c, now)
+	}
+	if err == nil && len(c.entries) > 0 {
+		if err = l.w.stage(c); err == nil {
+			err = l.w.apply(c)
+		}
+	}
+	if err != nil {
+		err = errors.Join(err, c.batch.Close())
+		l.fail(err)
+		l.finish(c)
+		return false, err
+	}
+	if len(c.items) == 0 && len(c.entries) == 0 && len(forced) == 0 {
+		return false, c.batch.Close()
+	}
+	l.sealing.Add(1)
+	l.commits <- c
+	return c.index, nil
+}
+
+// diskFull is S8. A disk that cannot be asked is not called full.
+func (l *Ledger) diskFull() bool {
+	avail, total, err := l.cfg.DiskFree()
+	return err == nil && (avail < total/10 || avail < 2<<30)
+}
+
+// abandon answers everything still queued after a failure.
+func (l *Ledger) abandon() {
+	for {
+		items := l.queue.take(1 << 20)
+		if len(items) == 0 {
+			return
+		}
+		l.finish(&commit{items: items})
+	}
+}
+
+// finish releases the callers of a commit's items. After a failure nothing is
+// known of items that were not refused before.
+func (l *Ledger) finish(c *commit) {
+	err := l.Err()
+	for _, it := range c.items {
+		if err != nil && it.res.Err == nil {
+			it.res = Result{ID: it.sub.ID, Err: err}
+		}
+	}
+	// Decisions are made in one goroutine, but commits of one request may be
+	// finished by committer and sealer.
+	l.queue.mu.Lock()
+	defer l.queue.mu.Unlock()
+	for _, it := range c.items {
+		if it.req.left--; it.req.left == 0 {
+			close(it.req.done)
+		}
+	}
+	for _, f := range c.forced {
+		f <- err
+	}
+}
+
+// PutManifest keeps a manifest durably under its SHA-256, which it returns.
+func (l *Ledger) PutManifest(b []byte) (entry.Hash, error) {
+	if err := l.Err(); err != nil {
+		return entry.Hash{}, err
+	}
+	if l.diskFull() {
+		return entry.Hash{}, ErrStorageFull
+	}
+	sum := sha256Sum(b)
+	if known, err := l.s.get(keyHash(keyManifest, sum)); err != nil || known != nil {
+		return sum, err
+	}
+	if err := l.s.db.Set(keyHash(keyManifest, sum), b, pebble.Sync); err != nil {
+		l.fail(err)
+		return entry.Hash{}, l.Err()
+	}
+	return sum, nil
+}
+
+// Manifest returns the manifest with this SHA-256, or ErrNotFound.
+func (l *Ledger) Manifest(sum entry.Hash) ([]byte, error) { return l.s.manifest(sum) }

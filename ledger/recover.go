@@ -1,0 +1,415 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"fabtrail.dev/fabtrail/ledger/checkpoint"
+	"fabtrail.dev/fabtrail/ledger/entry"
+	"fabtrail.dev/fabtrail/ledger/unitindex"
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/transparency-dev/merkle/compact"
+)
+
+const replayBatch = 1024
+
+// recover brings the replica up to what engine and journal know, and finds out
+// where signing and publishing stand. It runs alone, before the goroutines
+// start, and takes the same path into the database as a commit does.
+func (l *Ledger) recover(ctx context.Context) error {
+	l.t = &tree{load: l.s.tile}
+	l.t.cache.init(l.cfg.CacheBytes)
+	first := *l.c.edge
+	l.t.snap.Store(&first)
+	l.w = writer{s: l.s, t: l.t, app: l.cfg.App, rand: l.cfg.Rand, edge: l.c.edge, time: l.c.head.Time}
+	l.w.index = indexer{s: l.s, t: l.t, covers: l.c.head.Covers}
+	if err := l.s.db.Set(metaOrigin, []byte(l.cfg.Origin), pebble.NoSync); err != nil {
+		return err
+	}
+	old, err := l.buildIndex(l.c.head)
+	if err != nil {
+		return err
+	}
+	if err := l.w.index.loadPending(); err != nil {
+		return err
+	}
+	if err := l.catchUp(ctx); err != nil {
+		return err
+	}
+	signed, published, err := l.standing(ctx)
+	if err != nil {
+		return err
+	}
+	if err := l.c.start(l.w.edge); err != nil {
+		return err
+	}
+	return l.views(signed, published, old)
+}
+
+// version is the index as it was at the size of an older publication.
+type version struct {
+	covers uint64
+	tree   *unitindex.Tree
+}
+
+// buildIndex makes the newest index from its rows, and, if less is published, the
+// index as published beside it.
+func (l *Ledger) buildIndex(head headRow) (old version, err error) {
+	covers := head.Covers
+	if latest, err := l.lastPublished(); err != nil {
+		return old, err
+	} else if latest.Size > 0 {
+		covers = min(covers, latest.Size-1)
+	}
+	var touched []entry.Hash
+	var mu = make(chan struct{}, 1)
+	at := &rows{s: l.s, t: l.t, covers: covers, newer: func(t entry.Hash) {
+		mu <- struct{}{}
+		touched = append(touched, t)
+		<-mu
+	}}
+	old.covers = covers
+	if old.tree, err = unitindex.Build(at); err != nil {
+		return old, errors.Join(noSign(err, wayFsck, "the index rows cannot be read"), at.close())
+	}
+	now := &rows{s: l.s, t: l.t, covers: head.Covers}
+	l.w.index.tip, err = old.tree.Rebase(now, touched, head.Topics)
+	if err = errors.Join(err, at.close(), now.close()); err != nil {
+		return old, noSign(err, wayFsck, "the index rows cannot be read")
+	}
+	if head.Covers > 0 && l.w.index.tip.Root() != head.IndexRoot {
+		return old, noSign(nil, wayFsck, "the index rows have another root than the commitment at %d", head.Covers)
+	}
+	return old, nil
+}
+
+// lastPublished is the newest published checkpoint of journal or database.
+func (l *Ledger) lastPublished() (checkpoint.Checkpoint, error) {
+	b, err := l.s.get(metaLatest)
+	if err != nil {
+		return checkpoint.Checkpoint{}, noSign(err, wayFsck, "the newest published note cannot be read")
+	}
+	cp, err := noteCheckpoint(b)
+	if err != nil {
+		return cp, noSign(err, wayFsck, "the newest published note")
+	}
+	for _, n := range l.c.hist.cosigned {
+		other, err := noteCheckpoint(n)
+		if err != nil {
+			return cp, noSign(err, wayJournal, "a published note of the journal")
+		}
+		if other.Size > cp.Size {
+			cp = other
+		}
+	}
+	return cp, nil
+}
+
+// catchUp makes replica and engine hold the same entries.
+func (l *Ledger) catchUp(ctx context.Context) error {
+	head, err := l.seq.Head(ctx)
+	if err != nil {
+		return fmt.Errorf("engine: %w", err)
+	}
+	if head.Size < l.w.edge.size {
+		if err := l.feed(ctx, head); err != nil {
+			return err
+		}
+		return nil
+	}
+	for l.w.edge.size < head.Size {
+		leaves, err := l.seq.Read(ctx, l.w.edge.size, int(min(head.Size-l.w.edge.size, replayBatch)))
+		if err != nil || len(leaves) == 0 {
+			return fmt.Errorf("engine: reading entry %d: %w", l.w.edge.size, err)
+		}
+		for len(leaves) > 0 {
+			n := 1 + slices.IndexFunc(leaves, func(l Leaf) bool { return l.Value[1] == byte(entry.Index) })
+			if n == 0 {
+				n = len(leaves)
+			}
+			if err := l.replay(leaves[:n]); err != nil {
+				return err
+			}
+			leaves = leaves[n:]
+		}
+	}
+	if head.Size > 0 && l.w.edge.root() != head.Root {
+		return noSign(nil, wayFsck, "engine and database do not have the same tree at size %d", head.Size)
+	}
+	return nil
+}
+
+// feed gives the engine what only the replica has: entries of a commit that a
+// crash cut short. The embedded engine takes them with its next base record.
+func (l *Ledger) feed(ctx context.Context, head Head) error {
+	root, err := l.t.root(head.Size)
+	if err != nil {
+		return noSign(err, wayFsck, "the tree at size %d", head.Size)
+	}
+	if head.Size > 0 && root != head.Root {
+		return noSign(nil, wayFsck, "engine and database do not have the same tree at size %d", head.Size)
+	}
+	if l.cfg.Sequencer == nil {
+		return nil
+	}
+	for at := head.Size; at < l.w.edge.size; {
+		n := int(min(l.w.edge.size-at, replayBatch))
+		leaves, err := l.s.leaves(at, n)
+		if err != nil {
+			return err
+		}
+		if err := l.settle(at, leaves); err != nil {
+			return err
+		}
+		at += uint64(n)
+	}
+	return nil
+}
+
+// replay takes entries that the engine holds into the replica: they are decided
+// again, at the same index over the same state, and must come out the same.
+func (l *Ledger) replay(leaves []Leaf) error {
+	c, o := l.w.begin()
+	defer c.batch.Close()
+	way := "start with the version that wrote the log, or restore the database from a backup that has these entries"
+	for i := range leaves {
+		leaf := &leaves[i]
+		at := c.first + uint64(i)
+		e, err := entry.ParseCargo(leaf.Cargo)
+		if err != nil || e.Leaf() != leaf.Value {
+			return noSign(err, wayFsck, "the engine's cargo of entry %d does not match its leaf", at)
+		}
+		if e.Time < l.w.time {
+			return noSign(nil, wayFsck, "time goes back at entry %d", at)
+		}
+		a := admitted{Entry: e, leaf: Leaf{ID: leaf.ID, Manifest: leaf.Manifest}}
+		if leaf.Manifest != nil {
+			a.manifest = sha256Sum(leaf.Manifest)
+		}
+		if e.Class == entry.Index {
+			root, err := l.w.index.advance(c.batch, at)
+			if err != nil {
+				return noSign(err, wayFsck, "the index at entry %d", at)
+			}
+			if e.Covers != at || e.IndexRoot != root {
+				return noSign(nil, way, "the index commitment at entry %d is not what the entries before it give", at)
+			}
+			c.index, c.tip = true, l.w.index.tip
+		} else {
+			if leaf.Manifest != nil {
+				if err := c.batch.Set(keyHash(keyManifest, a.manifest), leaf.Manifest, nil); err != nil {
+					return err
+				}
+			}
+			out := l.w.app.Decide(o, At{Index: at, Time: e.Time}, Submission{ID: leaf.ID, Envelope: e.Envelope,
+				Manifest: a.manifest, Contents: leaf.Manifest, Replay: true})
+			if o.err != nil {
+				return o.err
+			}
+			if out.Refused != nil || out.Class != e.Class {
+				return noSign(out.Refused, way, "entry %d was admitted, and is not any more", at)
+			}
+			o.accept()
+			a.topics, a.effect = distinct(out.Topics), out.Effect
+		}
+		l.w.add(c, a)
+	}
+	if err := l.w.stage(c); err != nil {
+		return err
+	}
+	if err := l.w.apply(c); err != nil {
+		return err
+	}
+	return c.batch.SyncWait()
+}
+
+// standing finds the newest signed and the newest published checkpoint and
+// checks them against our tree, and against what the witnesses hold (S3).
+func (l *Ledger) standing(ctx context.Context) (signed, published []byte, err error) {
+	own, err := l.s.get(metaSigned)
+	if err != nil {
+		return nil, nil, err
+	}
+	signed = newerNote(l.c.hist.signed, own)
+	latest, err := l.s.get(metaLatest)
+	if err != nil {
+		return nil, nil, err
+	}
+	published = latest
+	for _, n := range l.c.hist.cosigned {
+		published = newerNote(n, published)
+	}
+	signed = newerNote(signed, published)
+	for _, n := range [][]byte{signed, published} {
+		if err := l.checkOurs(n, "the journal's high-water mark", true); err != nil {
+			return nil, nil, err
+		}
+	}
+	l.j.signed, l.j.cosigned = signed, published
+	if l.cfg.WitnessNotes == nil {
+		return signed, published, nil
+	}
+	for _, n := range l.cfg.WitnessNotes(ctx) {
+		if err := l.checkOurs(n, "a witness's checkpoint", false); err != nil {
+			return nil, nil, err
+		}
+	}
+	return signed, published, nil
+}
+
+// newerNote returns the note of the larger size, the first one if equal. Notes
+// that do not parse count as none; checkOurs has refused them where it matters.
+func newerNote(a, b []byte) []byte {
+	x, _ := noteCheckpoint(a)
+	y, _ := noteCheckpoint(b)
+	if y.Size > x.Size || a == nil {
+		return b
+	}
+	return a
+}
+
+// checkOurs refuses to go on if a note that this log signed is ahead of our
+// entries or has another root. A note that we did not sign (a lying witness's)
+// only alarms, unless it is our own record.
+func (l *Ledger) checkOurs(note []byte, what string, own bool) error {
+	if note == nil {
+		return nil
+	}
+	n, err := checkpoint.ParseNote(note)
+	var cp checkpoint.Checkpoint
+	if err == nil {
+		cp, err = checkpoint.ParseCheckpoint(n.Text)
+	}
+	if err == nil && cp.Origin != l.cfg.Origin {
+		err = fmt.Errorf("it is of log %q", cp.Origin)
+	}
+	if err == nil {
+		err = l.vkey.VerifyLog(n)
+	}
+	if err != nil && own {
+		return noSign(err, "start with the key that this log was signed with, or restore the journal", "%s is not signed by this log's key", what)
+	}
+	if err != nil {
+		l.cfg.Logf("ledger: %s is not ours: %v", what, err)
+		return nil
+	}
+	if cp.Size > l.w.edge.size {
+		return noSign(nil, "restore the newer database and journal: this log has signed more than is here",
+			"%s has size %d, we have %d entries", what, cp.Size, l.w.edge.size)
+	}
+	root, err := l.t.root(cp.Size)
+	if err != nil {
+		return noSign(err, wayFsck, "the tree at size %d", cp.Size)
+	}
+	if cp.Size > 0 && root != cp.Root {
+		return noSign(nil, "this directory is a fork of the log that was signed: restore the right one",
+			"%s has another root at size %d", what, cp.Size)
+	}
+	return nil
+}
+
+// views sets what readers see, and where verifying goes on from.
+func (l *Ledger) views(signed, published []byte, old version) error {
+	empty := &View{l: l, index: new(unitindex.Tree)}
+	l.signed.set(empty)
+	l.published.set(empty)
+	s, err := l.viewAt(signed, old)
+	if err != nil {
+		return err
+	}
+	p, err := l.viewAt(published, old)
+	if err != nil {
+		return err
+	}
+	if err := l.restoreNotes(); err != nil {
+		return err
+	}
+	if s != nil {
+		l.signed.set(s)
+		l.seal.size, l.seal.root = s.size, s.root
+	}
+	if p != nil {
+		l.published.set(p)
+		l.notes.floor = p.size
+	}
+	if l.cfg.Cosigner == nil && s != nil && (p == nil || s.size > p.size) {
+		// Witnesses were taken away: what is signed counts as published.
+		if err := l.publish(s, s.logNote, true); err != nil {
+			return err
+		}
+	}
+	l.w.unsigned = l.seal.size != l.w.edge.size
+	l.durable.Store(l.w.edge.size)
+	l.seal.verified, err = l.verifiedRange()
+	return err
+}
+
+// verifiedRange is the compact range at the signed size: what was signed has
+// been verified; what comes after has not.
+func (l *Ledger) verifiedRange() (*compact.Range, error) {
+	ids := compact.RangeNodes(0, l.seal.size, nil)
+	hs := make([]entry.Hash, len(ids))
+	for i, id := range ids {
+		var err error
+		if hs[i], err = l.t.node(id.Level, id.Index); err != nil {
+			return nil, err
+		}
+	}
+	return rangeOf(l.seal.size, hs)
+}
+
+// viewAt makes the view of one of our own notes; nil for none.
+func (l *Ledger) viewAt(note []byte, old version) (*View, error) {
+	cp, err := noteCheckpoint(note)
+	if err != nil || cp.Size == 0 {
+		return nil, err
+	}
+	e, err := l.s.record(cp.Size - 1)
+	if err != nil {
+		return nil, err
+	}
+	if e.Class != entry.Index || e.Covers != cp.Size-1 {
+		return nil, noSign(nil, wayFsck, "the checkpoint of size %d does not end with an index commitment", cp.Size)
+	}
+	v := &View{l: l, size: cp.Size, root: cp.Root, covers: e.Covers, time: e.Time, note: note}
+	if v.logNote, err = l.signNote(cp.Size, cp.Root); err != nil {
+		return nil, err
+	}
+	switch v.covers {
+	case l.w.index.covers:
+		v.index = l.w.index.tip
+	case old.covers:
+		v.index = old.tree
+	default:
+		at := &rows{s: l.s, t: l.t, covers: v.covers}
+		v.index, err = unitindex.Build(at)
+		if err = errors.Join(err, at.close()); err != nil {
+			return nil, noSign(err, wayFsck, "the index at size %d", v.size)
+		}
+	}
+	if v.index.Root() != e.IndexRoot {
+		return nil, noSign(nil, wayFsck, "the index rows have another root than the commitment at %d", v.covers)
+	}
+	return v, nil
+}
+
+// restoreNotes stores the journal's published notes again, as they need not have
+// reached the database: receipts rest on the first note of a size.
+func (l *Ledger) restoreNotes() error {
+	for _, n := range l.c.hist.cosigned {
+		cp, err := noteCheckpoint(n)
+		if err != nil {
+			return err
+		}
+		known, err := l.s.get(keyU64(keyNote, cp.Size))
+		if err != nil {
+			return err
+		}
+		if err := l.s.storeNote(cp.Size, n, known == nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}

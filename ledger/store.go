@@ -1,0 +1,367 @@
+package ledger
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"fabtrail.dev/fabtrail/ledger/entry"
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Key spaces of the truth store. Integers in keys and rows are big-endian.
+const (
+	keyEntry    = 'c' // index -> flags u8 | [manifest digest] | cargo
+	keyLeaf     = 'l' // index -> leaf (34)
+	keyTile     = 't' // level u8 | n -> 256 hashes; full tiles only, the edge is derived from leaves
+	keyID       = 'd' // statement ID -> index | effect
+	keyState    = 's' // application's key -> value
+	keyRow      = 'r' // topic -> list (unitindex) | indexes of its newest chunk
+	keyChunk    = 'R' // topic | chunk u32 -> indexes of a full chunk
+	keyUncov    = 'p' // first index -> topics of entries that no index commitment covers yet
+	keyNote     = 'n' // size -> the note that was published first at this size
+	keyManifest = 'M' // SHA-256 -> manifest
+	keyFlush    = 'f' // journal segment -> marker, durable once the database is flushed for it
+	keyMeta     = 'm' // name -> single rows, below
+)
+
+var (
+	metaHead   = []byte{keyMeta, 'h'} // headRow
+	metaOrigin = []byte{keyMeta, 'o'} // origin line
+	metaSigned = []byte{keyMeta, 's'} // newest signed checkpoint, log signature only
+	metaLatest = []byte{keyMeta, 'n'} // newest published note
+)
+
+const (
+	flagManifest = 1
+	maxEffect    = 255
+)
+
+func keyU64(space byte, n uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{space}, n)
+}
+
+func keyHash(space byte, h entry.Hash) []byte { return append([]byte{space}, h[:]...) }
+
+func tileKey(id tileID) []byte {
+	return binary.BigEndian.AppendUint64([]byte{keyTile, id.level}, id.n)
+}
+
+func stateKey(k string) []byte { return append([]byte{keyState}, k...) }
+
+// headRow is rewritten by every commit; it says what the rest must amount to.
+type headRow struct {
+	Size      uint64     // entries
+	Root      entry.Hash // of the tree
+	Time      uint64     // of the last entry, Unix milliseconds
+	Covers    uint64     // index rows hold the entries [0, Covers)
+	IndexRoot entry.Hash // of the index over [0, Covers)
+	Topics    uint64     // rows of the index
+}
+
+const headLen = 8 + 32 + 8 + 8 + 32 + 8
+
+func (h headRow) marshal() []byte {
+	b := make([]byte, 0, headLen)
+	b = binary.BigEndian.AppendUint64(b, h.Size)
+	b = append(b, h.Root[:]...)
+	b = binary.BigEndian.AppendUint64(b, h.Time)
+	b = binary.BigEndian.AppendUint64(b, h.Covers)
+	b = append(b, h.IndexRoot[:]...)
+	return binary.BigEndian.AppendUint64(b, h.Topics)
+}
+
+func parseHead(b []byte) (h headRow, err error) {
+	if len(b) != headLen {
+		return h, fmt.Errorf("%w: head row has %d bytes, want %d", ErrDamaged, len(b), headLen)
+	}
+	h.Size = binary.BigEndian.Uint64(b)
+	copy(h.Root[:], b[8:])
+	h.Time = binary.BigEndian.Uint64(b[40:])
+	h.Covers = binary.BigEndian.Uint64(b[48:])
+	copy(h.IndexRoot[:], b[56:])
+	h.Topics = binary.BigEndian.Uint64(b[88:])
+	return h, nil
+}
+
+// store is the truth: one Pebble database. Writes of the log go through one
+// batch per commit; reads may come from anywhere.
+type store struct {
+	db *pebble.DB
+}
+
+// storeOptions are the settings of the truth store.
+type storeOptions struct {
+	fs       vfs.FS
+	cache    int64
+	memTable uint64
+	logger   pebble.Logger
+	damaged  func(error) // on data corruption that Pebble meets
+	readOnly bool
+	lock     *pebble.Lock
+}
+
+func (o storeOptions) pebble() *pebble.Options {
+	p := &pebble.Options{
+		FS:                          o.fs,
+		FormatMajorVersion:          pebble.FormatNewest, // sync offsets in the WAL: a torn tail is told from damage
+		MemTableSize:                o.memTable,
+		MemTableStopWritesThreshold: 4,
+		CacheSize:                   o.cache,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       64,
+		MaxOpenFiles:                512,
+		Logger:                      o.logger,
+		EventListener: &pebble.EventListener{
+			// Without this hook, damage found in the background ends the process.
+			DataCorruption: func(i pebble.DataCorruptionInfo) {
+				o.damaged(fmt.Errorf("%w: %s: %v", ErrDamaged, i.Path, i.Details))
+			},
+		},
+		ReadOnly: o.readOnly,
+		Lock:     o.lock,
+	}
+	for i := range p.Levels {
+		p.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	// Cargo is written once and rarely read: keep it out of compactions.
+	p.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
+		return pebble.ValueSeparationPolicy{Enabled: true, MinimumSize: 256, MaxBlobReferenceDepth: 10,
+			RewriteMinimumAge: 15 * time.Minute, TargetGarbageRatio: 0.5}
+	}
+	return p
+}
+
+func openStore(dir string, o storeOptions) (*store, error) {
+	db, err := pebble.Open(dir, o.pebble())
+	if err != nil {
+		return nil, err
+	}
+	return &store{db: db}, nil
+}
+
+func (s *store) close() error { return s.db.Close() }
+
+// get copies a value; nil and no error when there is none.
+func (s *store) get(key []byte) ([]byte, error) {
+	v, c, err := s.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: reading %q: %w", ErrDamaged, key[:1], err)
+	}
+	out := append(make([]byte, 0, len(v)), v...)
+	return out, c.Close()
+}
+
+// must is get where absence means damage.
+func (s *store) must(key []byte, format string, a ...any) ([]byte, error) {
+	v, err := s.get(key)
+	if err == nil && v == nil {
+		err = fmt.Errorf("%w: "+format+" is missing", append([]any{ErrDamaged}, a...)...)
+	}
+	return v, err
+}
+
+func (s *store) head() (headRow, error) {
+	b, err := s.get(metaHead)
+	if err != nil || b == nil {
+		return headRow{}, err
+	}
+	return parseHead(b)
+}
+
+func (s *store) tile(id tileID) ([]byte, error) {
+	return s.must(tileKey(id), "tile %d of level %d", id.n, id.level)
+}
+
+// record is a stored entry.
+type record struct {
+	entry.Entry
+	manifest entry.Hash // zero if none
+}
+
+func encodeRecord(cargo []byte, manifest entry.Hash) []byte {
+	b := make([]byte, 0, 33+len(cargo))
+	if manifest.IsZero() {
+		b = append(b, 0)
+	} else {
+		b = append(b, flagManifest)
+		b = append(b, manifest[:]...)
+	}
+	return append(b, cargo...)
+}
+
+func parseRecord(b []byte) (r record, err error) {
+	if len(b) > 0 && b[0] == flagManifest && len(b) > 33 {
+		copy(r.manifest[:], b[1:])
+		b = b[33:]
+	} else if len(b) > 0 && b[0] == 0 {
+		b = b[1:]
+	} else {
+		return r, fmt.Errorf("%w: entry row of %d bytes", ErrDamaged, len(b))
+	}
+	if r.Entry, err = entry.ParseCargo(b); err != nil {
+		return r, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return r, nil
+}
+
+func (s *store) record(i uint64) (record, error) {
+	b, err := s.must(keyU64(keyEntry, i), "entry %d", i)
+	if err != nil {
+		return record{}, err
+	}
+	r, err := parseRecord(b)
+	if err != nil {
+		return record{}, fmt.Errorf("entry %d: %w", i, err)
+	}
+	return r, nil
+}
+
+// statement looks an ID up.
+func (s *store) statement(id entry.Hash) (index uint64, effect string, ok bool, err error) {
+	v, c, err := s.db.Get(keyHash(keyID, id))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return 0, "", false, nil
+	}
+	if err != nil {
+		return 0, "", false, fmt.Errorf("%w: reading statement %s: %w", ErrDamaged, id, err)
+	}
+	defer c.Close()
+	if len(v) < 8 {
+		return 0, "", false, fmt.Errorf("%w: row of statement %s has %d bytes", ErrDamaged, id, len(v))
+	}
+	return binary.BigEndian.Uint64(v), string(v[8:]), true, nil
+}
+
+func (s *store) manifest(sum entry.Hash) ([]byte, error) {
+	b, err := s.get(keyHash(keyManifest, sum))
+	if err != nil {
+		return nil, err
+	}
+	if b == nil {
+		return nil, fmt.Errorf("%w: manifest %s", ErrNotFound, sum)
+	}
+	if sha256.Sum256(b) != sum {
+		return nil, fmt.Errorf("%w: manifest %s has another digest", ErrDamaged, sum)
+	}
+	return b, nil
+}
+
+// scan calls fn for rows of one key space with numbers in [from, to), which must
+// all be there.
+func (s *store) scan(space byte, from, to uint64, fn func(n uint64, v []byte) error) error {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: keyU64(space, from), UpperBound: keyU64(space, to)})
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	n := from
+	for ok := it.First(); ok; ok = it.Next() {
+		if k := it.Key(); len(k) != 9 || binary.BigEndian.Uint64(k[1:]) != n {
+			break
+		}
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return fmt.Errorf("%w: row %c %d: %w", ErrDamaged, space, n, err)
+		}
+		if err := fn(n, v); err != nil {
+			return err
+		}
+		n++
+	}
+	if err := it.Error(); err != nil {
+		return fmt.Errorf("%w: row %c %d: %w", ErrDamaged, space, n, err)
+	}
+	if n != to {
+		return fmt.Errorf("%w: row %c %d is missing", ErrDamaged, space, n)
+	}
+	return nil
+}
+
+// loadEdge rebuilds the tree's right border: leaves of the partial tile, and the
+// roots of full tiles below each partial one.
+func (s *store) loadEdge(size uint64) (*edge, error) {
+	e := &edge{size: size}
+	for l := 0; l < maxLevels && size>>(tileHeight*l) > 0; l++ {
+		count := size >> (tileHeight * l)
+		e.levels = l + 1
+		at := &e.tiles[l]
+		at.n, at.tile = count/tileWidth, newTile()
+		if l == 0 {
+			err := s.scan(keyLeaf, at.n*tileWidth, size, func(_ uint64, v []byte) error {
+				at.push(entry.LeafHash(v))
+				return nil
+			})
+			if err != nil {
+				return nil, err
+			}
+			continue
+		}
+		for j := at.n * tileWidth; j < count; j++ {
+			b, err := s.tile(tileID{uint8(l - 1), j})
+			if err != nil {
+				return nil, err
+			}
+			t, err := readTile(b)
+			if err != nil {
+				return nil, err
+			}
+			at.push(t.root())
+		}
+	}
+	return e, nil
+}
+
+// leaves reads stored entries back as an engine keeps them.
+func (s *store) leaves(from uint64, n int) ([]Leaf, error) {
+	out := make([]Leaf, n)
+	err := s.scan(keyLeaf, from, from+uint64(n), func(i uint64, v []byte) error {
+		if copy(out[i-from].Value[:], v) != entry.LeafSize || len(v) != entry.LeafSize {
+			return fmt.Errorf("%w: leaf %d has %d bytes", ErrDamaged, i, len(v))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = s.scan(keyEntry, from, from+uint64(n), func(i uint64, v []byte) error {
+		r, err := parseRecord(append([]byte(nil), v...))
+		if err != nil {
+			return fmt.Errorf("entry %d: %w", i, err)
+		}
+		l := &out[i-from]
+		if r.Leaf() != l.Value {
+			return fmt.Errorf("%w: cargo of entry %d does not match its leaf", ErrDamaged, i)
+		}
+		l.Cargo = r.Cargo()
+		if l.ID, err = identity(r.Entry); err != nil {
+			return fmt.Errorf("entry %d: %w", i, err)
+		}
+		if !r.manifest.IsZero() {
+			l.Manifest, err = s.manifest(r.manifest)
+		}
+		return err
+	})
+	return out, err
+}
+
+// identity is the ID of an entry's leaf: see Leaf.
+func identity(e entry.Entry) (entry.Hash, error) {
+	if e.Class == entry.Index {
+		return e.LeafHash(), nil
+	}
+	env, err := entry.ParseEnvelope(e.Envelope)
+	if err != nil {
+		return entry.Hash{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return entry.StatementID(env.Payload), nil
+}
+
+func sha256Sum(b []byte) entry.Hash { return sha256.Sum256(b) }

@@ -171,8 +171,8 @@ func ParseJWKS(b []byte) (map[string]TokenKey, error) {
 		if err := k.UnmarshalJSON(raw); err != nil {
 			continue
 		}
-		if k.Valid() && !k.IsPublic() {
-			return nil, errors.New("the JWK Set publishes a private key")
+		if _, secret := k.Key.([]byte); secret || k.Valid() && !k.IsPublic() {
+			return nil, errors.New("the JWK Set publishes a private key or a secret")
 		}
 		methods := methodsOf(&k)
 		if k.KeyID == "" || len(k.KeyID) > maxKid || len(methods) == 0 || !k.Valid() || (k.Use != "" && k.Use != "sig") {

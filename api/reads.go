@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -174,6 +175,10 @@ func (a *API) getConsistency(c *call) error {
 func (a *API) getUnit(c *call) error {
 	q := UnitQuery{URI: c.query.Get("uri"), Have: c.Request().Header.Get(headerHave)}
 	if raw := c.Param("uri"); raw != "" {
+		if strings.Contains(raw, "/") {
+			return problem.New("invalid_parameter", "uri", "the path holds more than one element after /v1/units").
+				WithHint("percent-encode the URI as one path element (/ as %%2F), or send it as ?uri=")
+		}
 		uri := raw
 		if c.Request().URL.RawPath != "" { // else the router has seen the decoded path
 			var err error

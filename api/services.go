@@ -41,8 +41,8 @@ type Submitter interface {
 
 // Statements finds recorded statements.
 type Statements interface {
-	// Statement returns what Submit returned, Pending when it is not published
-	// yet; not_found when it is unknown. For a restricted statement, who must be
+	// Statement returns what Submit first returned, Pending when it is not
+	// published yet; not_found when it is unknown. For a restricted statement, who must be
 	// entitled to it: token_required without a token, else not_entitled.
 	Statement(ctx context.Context, who Caller, id entry.Hash) (Recorded, error)
 }

@@ -72,9 +72,21 @@ func clip(s string) string {
 	return strings.ToValidUTF8(s[:most], "") + "..."
 }
 
+// clipField shortens a JSON pointer, whose names are the sender's choice.
+func clipField(s string) string {
+	const most = 256
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "..."
+}
+
 // decodeStrict reads one JSON value into a struct: duplicate and unknown names,
 // wrong case, bad UTF-8 and trailing data are refused (malformed_json).
 func decodeStrict(b []byte, into any) error {
+	if _, err := scanJSON(b, scanFrame); err != nil {
+		return err
+	}
 	err := json.Unmarshal(b, into, json.RejectUnknownMembers(true))
 	if err == nil {
 		return nil
@@ -99,17 +111,18 @@ func jsonProblem(err error, semantic, base string) error {
 	}
 	var syn *jsontext.SyntacticError
 	if errors.As(err, &syn) {
+		field := clipField(base + string(syn.JSONPointer))
 		switch {
 		case errors.Is(err, jsontext.ErrDuplicateName):
-			return problem.New("malformed_json", base+string(syn.JSONPointer), "a name stands twice in one object")
+			return problem.New("malformed_json", field, "a name stands twice in one object")
 		case errors.Is(err, io.ErrUnexpectedEOF):
-			return problem.New("malformed_json", base+string(syn.JSONPointer), "the JSON ends too early, at byte %d", syn.ByteOffset)
+			return problem.New("malformed_json", field, "the JSON ends too early, at byte %d", syn.ByteOffset)
 		}
-		return problem.New("malformed_json", base+string(syn.JSONPointer), "the JSON is not valid at byte %d", syn.ByteOffset)
+		return problem.New("malformed_json", field, "the JSON is not valid at byte %d", syn.ByteOffset)
 	}
 	var sem *json.SemanticError
 	if errors.As(err, &sem) {
-		field := base + string(sem.JSONPointer)
+		field := clipField(base + string(sem.JSONPointer))
 		if errors.Is(err, json.ErrUnknownName) {
 			return problem.New(semantic, field, "there is no such field here").WithHint("names are case-sensitive")
 		}
@@ -143,7 +156,8 @@ func kindWords(t reflect.Type) string {
 type scanMode int
 
 const (
-	scanValue   scanMode = iota // any JSON value: limits and numbers
+	scanFrame   scanMode = iota // what carries base64: nesting and tokens
+	scanValue                   // any JSON value: also strings and numbers
 	scanPayload                 // a statement: also names, nulls, and what must be sealed
 )
 
@@ -223,6 +237,9 @@ func (s *scanner) token(tok jsontext.Token) error {
 		}
 		s.name = ""
 	case '"':
+		if s.mode == scanFrame {
+			return nil
+		}
 		v := tok.String()
 		if len(v) > MaxString {
 			return problem.New("too_large", s.where(), "a string has %d bytes, limit %d", len(v), MaxString)
@@ -251,7 +268,7 @@ func (s *scanner) token(tok jsontext.Token) error {
 	return nil
 }
 
-func (s *scanner) where() string { return string(s.dec.StackPointer()) }
+func (s *scanner) where() string { return clipField(string(s.dec.StackPointer())) }
 
 func (s *scanner) checkName(name string) error {
 	if s.mode != scanPayload {

@@ -79,12 +79,12 @@ func EPCLink(urn string) (string, error) {
 	case strings.HasPrefix(low, "urn:epc:class:"):
 		forms, rest = map[string]epcForm{"lgtin": {3, func(p []string) (string, error) { return gtinLink(p, "/10/"+escape(p[2])) }}}, urn[len("urn:epc:class:"):]
 	default:
-		return "", bad("", "%s is not an EPC URN", quote(urn))
+		return "", unfollowed("", "%s is not an EPC URN", quote(urn))
 	}
 	scheme, body, _ := strings.Cut(rest, ":")
 	form, ok := forms[strings.ToLower(scheme)]
 	if !ok {
-		return "", bad("", "EPC scheme %s is not a GS1 scheme of this form", quote(scheme))
+		return "", unfollowed("", "EPC scheme %s is not a GS1 scheme of this form", quote(scheme))
 	}
 	parts := strings.SplitN(body, ".", form.parts)
 	if len(parts) != form.parts {
@@ -115,7 +115,7 @@ func parseURN(s string) (ID, error) {
 		return New(BIC, s[len(bicPrefix):], "")
 	}
 	if !strings.HasPrefix(low, "urn:epc:") {
-		return ID{}, bad("", "%s is not an EPC URN", quote(s))
+		return ID{}, unfollowed("", "%s is not an EPC URN", quote(s))
 	}
 	link, err := EPCLink(s)
 	if err != nil {

@@ -92,7 +92,7 @@ func New(scheme Scheme, key, ext string) (ID, error) {
 	}
 	switch {
 	case scheme == GRAI && len(key) == 14:
-		return ID{}, bad("8003", "this GRAI has no serial: it names a type of asset, not one asset")
+		return ID{}, unfollowed("8003", "this GRAI has no serial: it names a type of asset, not one asset")
 	case l.extAI == "" && ext != "":
 		return ID{}, bad("", "a %s takes no extension", scheme)
 	case l.extAI != "" && (ext != "" || !l.extOpt):
@@ -219,11 +219,22 @@ func Scan(s string) (Scanned, error) {
 		id, err := New(BIC, strings.ToUpper(n), "")
 		return Scanned{ID: id}, err
 	}
-	p := bad("", "%s is not an identifier in a form that Fabtrail reads", quote(s))
+	p := unfollowed("", "%s is not an identifier in a form that Fabtrail reads", quote(s))
 	if isDigits(s) {
 		return Scanned{}, p.WithHint("digits alone do not say what they number: write a Digital Link such as https://id.gs1.org/01/{GTIN}/21/{serial}, or (01){GTIN}(21){serial}")
 	}
 	return Scanned{}, p.WithHint("write a GS1 Digital Link (https://...), an EPC URN (urn:epc:id:...), or an element string ((01)...(21)...)")
+}
+
+// Unfollowed reports whether err says that an identifier is of a kind that
+// Fabtrail does not follow, rather than wrong.
+func Unfollowed(err error) bool {
+	p := problem.As(err)
+	return p != nil && p.Extra["unfollowed"] == true
+}
+
+func unfollowed(field, format string, a ...any) *problem.Problem {
+	return bad(field, format, a...).With("unfollowed", true)
 }
 
 func bad(field, format string, a ...any) *problem.Problem {

@@ -70,7 +70,10 @@ func (e elements) id(primary string) (Scanned, error) {
 	case "01":
 		_, hasSerial := e["21"]
 		_, hasLot := e["10"]
+		_, thirdParty := e["235"]
 		switch {
+		case thirdParty && !hasSerial:
+			return Scanned{}, unfollowed("235", "a serial number of a third party is not something that Fabtrail follows")
 		case hasSerial:
 			scheme, ext, out.Lot = SGTIN, e["21"], e["10"]
 		case hasLot:
@@ -155,7 +158,7 @@ func readPath(segs []string) (set elements, primary string, err error) {
 	for i := 0; i+1 < len(segs); i++ {
 		ai := aiOf(segs[i])
 		if what, ok := otherKeys[ai]; ok && first == nil && isDigits(segs[i+1]) {
-			first = bad(ai, "a %s is not something that Fabtrail follows", what)
+			first = unfollowed(ai, "a %s is not something that Fabtrail follows", what)
 			continue
 		}
 		allowed, ok := qualifiers[ai]
@@ -238,10 +241,10 @@ func primaryOf(e elements) (elements, string, error) {
 	if primary == "" {
 		for ai, what := range otherKeys {
 			if _, ok := e[ai]; ok {
-				return nil, "", bad(ai, "a %s is not something that Fabtrail follows", what)
+				return nil, "", unfollowed(ai, "a %s is not something that Fabtrail follows", what)
 			}
 		}
-		return nil, "", bad("", "there is no GS1 identifier in it").
+		return nil, "", unfollowed("", "there is no GS1 identifier in it").
 			WithHint("a Digital Link holds a key such as /01/{GTIN}/21/{serial}, /00/{SSCC} or /8004/{GIAI}")
 	}
 	return elements{primary: e[primary]}, primary, nil

@@ -16,14 +16,11 @@ const (
 	MaxNoted = 10_000
 )
 
-// Decision is the door's answer to one submission.
+// Decision is how a submission enters the log.
 type Decision struct {
-	// Refused, if not nil, keeps the statement out of the log; nothing was
-	// written to State then, and the other fields are zero.
-	Refused *problem.Problem
-	Class   entry.Class
-	Topics  []entry.Topic
-	Effect  Effect
+	Class  entry.Class
+	Topics []entry.Topic
+	Effect Effect
 	// Hint helps where a serial is unknown: others that it may be a misreading of.
 	Hint string
 }
@@ -32,30 +29,31 @@ type Decision struct {
 // door in its order: authentic and admissible; predecessors; already recorded;
 // superseded or packed; else it is logged, and folded into st. All members of the
 // manifest that ManifestOf names must be given; Statement.CheckManifest, which is
-// pure and slow, has passed before.
-func Decide(st State, it Item) Decision {
+// pure and slow, has passed before. The error, if any, is a *problem.Problem that
+// keeps the statement out of the log; nothing was written to st then.
+func Decide(st State, it Item) (Decision, error) {
 	r := newRun(Fold{}, st, it)
 	if r == nil {
-		return Decision{Refused: problem.New("invalid_statement", "", "there is no statement to decide about")}
+		return Decision{}, problem.New("invalid_statement", "", "there is no statement to decide about")
 	}
 	if m := ManifestOf(st, r.s); !m.IsZero() && len(it.Members) == 0 {
-		return Decision{Refused: problem.New("missing_manifest", "/predicate/contents/manifest", "manifest %s is not here", m).
-			WithHint("upload it first: PUT /v1/manifests/%s", m)}
+		return Decision{}, problem.New("missing_manifest", "/predicate/contents/manifest", "manifest %s is not here", m).
+			WithHint("upload it first: PUT /v1/manifests/%s", m)
 	}
 	if p := r.evaluate(); p != nil {
-		return Decision{Refused: p}
+		return Decision{}, p
 	}
 	if p := r.refusal(); p != nil {
-		return Decision{Refused: p}
+		return Decision{}, p
 	}
 	if p := r.overLimit(); p != nil {
-		return Decision{Refused: p}
+		return Decision{}, p
 	}
 	topics := Topics(r.st, it)
 	r.count()
 	hint := r.hint()
 	r.st.commit()
-	return Decision{Class: r.s.Kind.Class(), Topics: topics, Effect: r.eff, Hint: hint}
+	return Decision{Class: r.s.Kind.Class(), Topics: topics, Effect: r.eff, Hint: hint}, nil
 }
 
 // refusalOrder is the order of the door's table for refusals of single units.

@@ -82,6 +82,7 @@ type UnitEffect struct {
 	Actor     string
 	Outcome   Outcome
 	Code      Code
+	Late      bool // Statement had waited for the entry at hand
 	// Operator accuses the operator: the door should have refused this, and says
 	// in Refusal how.
 	Operator bool
@@ -147,6 +148,10 @@ type Fold struct {
 	// Track limits the work to rows of certain topics: a client that walks a
 	// closure has complete lists of these only. Nil means all.
 	Track func(entry.Topic) bool
+
+	// verified remembers device signatures from one fold of the same items to the
+	// next; may be nil.
+	verified map[deviceCheck]bool
 }
 
 // Apply folds one entry into st and says what it did. It is total: any entries in

@@ -150,8 +150,11 @@ func (c *loadCheck) get() judged {
 	c.done = true
 	load := c.r.unit(c.ref)
 	c.judged = c.r.judge(load, c.r.prev, "/predicate/chain/prev", c.r.legalLoad)
-	if c.judged.waits {
+	switch seq := c.r.ev.Chain.Seq; {
+	case c.judged.waits:
 		c.judged = judged{code: CodePending, refusal: unknownPredecessor(c.ref.URI)}
+	case c.judged.code == "" && seq != load.Seq+1:
+		c.judged = judged{code: CodeSeq, refusal: wrongSeq(seq, load.Seq+1)}
 	}
 	return c.judged
 }

@@ -141,7 +141,7 @@ func (r *run) result(ref UnitRef, o Outcome, c Code) *UnitEffect {
 // changed adds the effect of the statement at hand on one unit.
 func (r *run) changed(before, after *Unit, o Outcome, c Code) *UnitEffect {
 	r.eff.Units = append(r.eff.Units, UnitEffect{Unit: after.Ref, Statement: r.s.ID, Index: r.index, Kind: r.s.Kind,
-		Actor: r.actor, Outcome: o, Code: c, Before: before, After: after})
+		Actor: r.actor, Outcome: o, Code: c, Late: r.index != r.eff.Index, Before: before, After: after})
 	return &r.eff.Units[len(r.eff.Units)-1]
 }
 

@@ -171,8 +171,16 @@ func (r *run) deviceSigned(u *Unit) Code {
 	if _, binds := r.s.DeviceKey(); binds {
 		return ""
 	}
-	k, err := ParseKey(u.DeviceKey)
-	if err != nil || r.s.VerifyDevice(k) != nil {
+	check := deviceCheck{r.s.ID, string(u.DeviceKey)}
+	good, done := r.f.verified[check]
+	if !done {
+		k, err := ParseKey(u.DeviceKey)
+		good = err == nil && r.s.VerifyDevice(k) == nil
+		if r.f.verified != nil {
+			r.f.verified[check] = good
+		}
+	}
+	if !good {
 		return CodeNoPossession
 	}
 	return ""

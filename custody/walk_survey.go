@@ -1,0 +1,240 @@
+package custody
+
+import (
+	"slices"
+
+	"fabtrail.dev/fabtrail/ledger/entry"
+)
+
+// Survey reads what a folded state tells about a unit: who has it, what is in
+// force on it, its parts. items and effects are those that the fold gave, in log
+// order; more than concern the unit do no harm. State and Topics are left to the
+// caller.
+func Survey(st State, ref UnitRef, items []Item, effects []Effect) *History {
+	r := &run{st: newOverlay(st), units: map[UnitRef]*Unit{}}
+	r.dir = directory{st: r.st, g: LoadGovernance(r.st)}
+	h := &History{Ref: ref, Items: items, Effects: effects, Unit: r.unit(ref)}
+	s := &surveyor{run: r, h: h}
+	h.Keeper, h.Owner = r.keeper(h.Unit), r.owner(h.Unit)
+	s.within(h.Unit)
+	s.inForce(h.Unit, false)
+	s.parts()
+	s.twins()
+	s.standing()
+	s.accused()
+	return h
+}
+
+type surveyor struct {
+	*run
+	h *History
+}
+
+// within follows the loads and parents that u is in. A hold on one of them holds
+// u too.
+func (s *surveyor) within(u *Unit) {
+	for u.Place != Free && len(s.h.Within) < 64 {
+		u = s.unit(u.In)
+		s.h.Within = append(s.h.Within, u.Ref)
+		s.holds(u, false)
+	}
+}
+
+func (s *surveyor) holds(u *Unit, part bool) {
+	for _, x := range u.Holds {
+		if o, open := loadHold(s.st, x.ID); open {
+			s.h.Holds = append(s.h.Holds, HoldInForce{ID: x.ID, Index: o.Index, On: u.Ref, By: o.By, Reason: o.Reason, Part: part})
+		}
+	}
+}
+
+// inForce collects the holds and recalls on a unit by itself.
+func (s *surveyor) inForce(u *Unit, part bool) {
+	s.holds(u, part)
+	if u.Ref.IsLoad() {
+		return
+	}
+	gtin := gtinOf(u.Ref.URI)
+	s.recalls(entry.Topic{Kind: entry.TopicUnit, Value: u.Ref.URI}, u.Ref.URI, gtin, part)
+	if gtin != "" {
+		s.recalls(productTopic(gtin), u.Ref.URI, gtin, part)
+	}
+	if u.Lot != "" {
+		s.recalls(lotTopic(u.Lot), u.Ref.URI, gtin, part)
+	}
+	for _, f := range u.Firmware {
+		s.recalls(entry.Topic{Kind: entry.TopicRecallArtefact, Value: f.Image.String()}, u.Ref.URI, gtin, part)
+	}
+}
+
+func (s *surveyor) recalls(selector entry.Topic, unit, gtin string, part bool) {
+	for _, o := range LoadRecalls(s.st, selector) {
+		if len(o.GTINs) > 0 && !slices.Contains(o.GTINs, gtin) {
+			continue
+		}
+		s.h.Recalls = append(s.h.Recalls, RecallInForce{OpenRecall: o, Selector: selector, Unit: unit, Part: part})
+	}
+}
+
+// parts works out which components the unit has, from its own effective
+// assemblies, and looks each of them up one level down.
+func (s *surveyor) parts() {
+	var parts []Part
+	add := func(index uint64, b *Assemble) {
+		for _, c := range b.Components {
+			if c.URI != "" {
+				parts = slices.DeleteFunc(parts, func(p Part) bool { return p.URI == c.URI })
+			} else if b.Action == ActionRemove {
+				parts = slices.DeleteFunc(parts, func(p Part) bool { return p.Lot == c.Lot && p.Position == c.Position })
+			}
+			if b.Action == ActionAdd {
+				parts = append(parts, Part{URI: c.URI, Lot: c.Lot, Position: c.Position, Index: index})
+			}
+		}
+	}
+	done := map[entry.Hash][]Part{} // what an assemble replaced, for a void
+	for _, it := range s.h.Items {
+		st := it.Signed.Statement
+		switch b := st.Body.(type) {
+		case *Assemble:
+			if st.Subject == s.h.Ref.URI && s.applied(it) {
+				done[st.ID] = slices.Clone(parts)
+				add(it.Index, b)
+			}
+		case *Void:
+			if before, ok := done[b.Voids.Hash()]; ok && s.applied(it) {
+				parts = before
+			}
+		}
+	}
+	for i := range parts {
+		s.part(&parts[i], i < MaxParts)
+	}
+	s.h.Parts = parts
+}
+
+// applied reports whether an item took effect on the root.
+func (s *surveyor) applied(it Item) bool { return s.appliedTo(it, s.h.Ref) }
+
+func (s *surveyor) appliedTo(it Item, ref UnitRef) bool {
+	i, ok := slices.BinarySearchFunc(s.h.Effects, it.Index, func(e Effect, n uint64) int {
+		switch {
+		case e.Index < n:
+			return -1
+		case e.Index > n:
+			return 1
+		}
+		return 0
+	})
+	if !ok {
+		return false
+	}
+	return slices.ContainsFunc(s.h.Effects[i].Units, func(u UnitEffect) bool {
+		return u.Unit == ref && u.Index == it.Index && u.Outcome == Applied
+	})
+}
+
+func (s *surveyor) part(p *Part, follow bool) {
+	if p.URI == "" {
+		p.Followed, p.Joined = true, true
+		gtin := gtinOf(p.Lot)
+		s.recalls(lotTopic(p.Lot), p.Lot, gtin, true)
+		if gtin != "" {
+			s.recalls(productTopic(gtin), p.Lot, gtin, true)
+		}
+		return
+	}
+	if !follow {
+		return
+	}
+	u := s.unit(UnitRef{URI: p.URI})
+	p.Unit, p.Followed = u, true
+	p.Joined = u.Place == PartOf && u.In == s.h.Ref
+	s.inForce(u, true)
+	p.Deeper = slices.ContainsFunc(s.h.Items, func(it Item) bool {
+		b, ok := it.Signed.Statement.Body.(*Assemble)
+		return ok && b.Action == ActionAdd && it.Signed.Statement.Subject == p.URI && s.appliedTo(it, u.Ref)
+	})
+}
+
+// twins finds other serials under the unit's present device key.
+func (s *surveyor) twins() {
+	if len(s.h.Unit.DeviceKey) == 0 {
+		return
+	}
+	k, err := ParseKey(s.h.Unit.DeviceKey)
+	if err != nil {
+		return
+	}
+	bs := LoadBindings(s.st, k.Hash)
+	var own uint64
+	for _, b := range bs {
+		if b.Unit == s.h.Ref.URI && b.Authorised {
+			own = b.Index
+		}
+	}
+	for _, b := range bs {
+		if b.Unit != s.h.Ref.URI && b.Authorised {
+			s.h.Twins = append(s.h.Twins, Twin{Key: k.Hash, Unit: b.Unit, At: b.Index, Own: own})
+		}
+	}
+}
+
+// standing collects who is no stranger to the unit: who held it, was to receive
+// it, installed or owned it, owns its product, or may commission its serial.
+func (s *surveyor) standing() {
+	s.h.Standing = map[string]bool{}
+	add := func(ps ...string) {
+		for _, p := range ps {
+			if p != "" {
+				s.h.Standing[p] = true
+			}
+		}
+	}
+	add(s.h.Keeper, s.h.Owner)
+	add(s.hands(s.h.Ref, map[UnitRef]bool{})...)
+	if gtin := gtinOf(s.h.Ref.URI); gtin != "" {
+		if p, ok := LoadProduct(s.st, gtin); ok {
+			add(p.Owner)
+		}
+	}
+	if s.h.Unit.Lot != "" {
+		if l, ok := LoadLot(s.st, s.h.Unit.Lot); ok {
+			add(l.Commissioners...)
+		}
+	}
+}
+
+// hands lists who had a unit in hand, was to receive it or owned it; who holds a
+// load or parent holds what is in it. Only loads and parents that were joined are
+// asked for.
+func (s *surveyor) hands(ref UnitRef, seen map[UnitRef]bool) (ps []string) {
+	seen[ref] = true
+	for _, u := range effectsOn(s.h.Effects, ref) {
+		ps = append(ps, u.After.Party, u.After.To, u.After.Owner)
+		if in := u.After.In; u.After.Place != Free && !seen[in] {
+			ps = append(ps, s.hands(in, seen)...)
+		}
+	}
+	return ps
+}
+
+// accused lists what accuses the operator.
+func (s *surveyor) accused() {
+	for i := range s.h.Effects {
+		e := &s.h.Effects[i]
+		if e.Refused != nil {
+			s.h.Accused = append(s.h.Accused, Accusation{Index: e.Index, Code: Code(e.Refused.Type)})
+		}
+		for _, u := range e.Units {
+			if u.Operator {
+				s.h.Accused = append(s.h.Accused, Accusation{Index: u.Index, Code: u.Code, Unit: u.Unit.URI})
+			}
+		}
+		for _, rec := range e.Records {
+			if rec.Operator {
+				s.h.Accused = append(s.h.Accused, Accusation{Index: e.Index, Code: rec.Code, Unit: rec.Topic.Value})
+			}
+		}
+	}
+}

@@ -133,12 +133,13 @@ func (t *tileTree) checkRoot(cp checkpoint.Checkpoint) error {
 	return nil
 }
 
-// sameTile compares a tile as served with the one computed.
+// sameTile compares a tile as served with the one computed; a difference is a
+// *Divergence that names the first entry under the first hash that differs.
 func sameTile(path entry.TilePath, served, computed []byte) error {
 	if bytes.Equal(served, computed) {
 		return nil
 	}
-	unit := 32
+	unit := len(entry.Hash{})
 	if path.Entries {
 		unit = 2 + entry.LeafSize
 	}
@@ -146,5 +147,9 @@ func sameTile(path entry.TilePath, served, computed []byte) error {
 	for at < len(served) && at < len(computed) && served[at] == computed[at] {
 		at++
 	}
-	return fmt.Errorf("%s differs from what the entries give, first at hash or entry %d of it", path, at/unit)
+	first := path.Index*entry.TileWidth + uint64(at/unit)
+	for range path.Level {
+		first *= entry.TileWidth
+	}
+	return &Divergence{Index: first, What: DivergeTile, Detail: path.String() + " differs from what the entries give"}
 }

@@ -3,6 +3,7 @@ package answer
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/internal/problem"
@@ -105,9 +106,6 @@ func Open(a *Answer, cp checkpoint.Checkpoint, parts *Parts) (*Source, error) {
 		}
 	}
 	if err := o.open(a.Entries, entries); err != nil {
-		return nil, err
-	}
-	if err := o.listed(); err != nil {
 		return nil, err
 	}
 	o.parts.keep(o.Source, values)
@@ -378,6 +376,24 @@ func (s *Source) List(t entry.Topic) ([]custody.Item, error) {
 		items[i] = s.items[n]
 	}
 	return items, nil
+}
+
+// CheckLists compares a history that was walked over s with the index: every
+// entry of every list must be one that its statement puts there. An index that
+// lists more is false, and its entries prove it.
+func (s *Source) CheckLists(h *custody.History) error {
+	for _, use := range h.Topics {
+		for _, n := range use.Indexes {
+			it, ok := h.Item(n)
+			if !ok {
+				return topicFault(Missing, use.Topic, "entry %d of the list is not in the history", n)
+			}
+			if !slices.Contains(custody.Topics(h.State, it), use.Topic) {
+				return &Fault{Code: Operator, Topic: use.Topic, Index: &n, Err: errors.New("the index lists an entry that is not of this topic")}
+			}
+		}
+	}
+	return nil
 }
 
 // Item returns a verified entry of the answer, listed or not.

@@ -163,9 +163,9 @@ func (w *World) Send(payload []byte, manifest *custody.Manifest, signers ...cryp
 		}
 		it.Members = m.Members
 	}
-	dec := custody.Decide(w.State, it)
-	if dec.Refused != nil {
-		return dec.Refused
+	dec, err := custody.Decide(w.State, it)
+	if err != nil {
+		return err
 	}
 	w.Last = dec.Effect
 	topics := make([]entry.Hash, len(dec.Topics))

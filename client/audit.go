@@ -1,0 +1,125 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"fabtrail.dev/fabtrail/internal/problem"
+	"fabtrail.dev/fabtrail/ledger/entry"
+)
+
+// LogReader gives a replay its input: a remote ledger, a local disk, or a test.
+type LogReader interface {
+	// Entries calls fn for entries [from, to) in order, and stops at its error.
+	Entries(ctx context.Context, from, to uint64, fn func(EntryLine) error) error
+	// Tile returns a tile of hashes, or an entry bundle, as the log serves it.
+	Tile(ctx context.Context, path entry.TilePath) ([]byte, error)
+}
+
+// maxTile bounds a tile or a bundle, in bytes: 256 entries of any other log's
+// size are never ours.
+const maxTile = 256 * (2 + entry.LeafSize)
+
+// remoteLog is the LogReader of a Remote.
+type remoteLog struct {
+	*Remote
+	signed bool
+}
+
+// Log returns a reader of the whole log. signed includes entries that are signed
+// and not published yet, as an index-verifying cosigner needs.
+func (r *Remote) Log(signed bool) LogReader { return remoteLog{r, signed} }
+
+// Entries implements LogReader.
+func (l remoteLog) Entries(ctx context.Context, from, to uint64, fn func(EntryLine) error) error {
+	return l.Remote.Entries(ctx, from, to, l.signed, fn)
+}
+
+// Tile implements LogReader.
+func (l remoteLog) Tile(ctx context.Context, path entry.TilePath) ([]byte, error) {
+	rep, err := l.do(ctx, request{method: "GET", path: path.String(), limit: maxTile})
+	if err == nil || path.Width == entry.TileWidth || !notFound(err) {
+		return rep.body, err
+	}
+	// A log may drop a partial tile once the full one exists (c2sp.org/tlog-tiles).
+	width := path.Width
+	path.Width = entry.TileWidth
+	rep, err = l.do(ctx, request{method: "GET", path: path.String(), limit: maxTile})
+	if err != nil {
+		return nil, err
+	}
+	if !path.Entries {
+		return rep.body[:min(len(rep.body), width*len(entry.Hash{}))], nil
+	}
+	entries, err := entry.ParseBundle(rep.body)
+	if err != nil {
+		return nil, err
+	}
+	return entry.MarshalBundle(entries[:min(len(entries), width)])
+}
+
+func notFound(err error) bool {
+	var s *StatusError
+	if errors.As(err, &s) {
+		return s.Status == http.StatusNotFound
+	}
+	p := problem.As(err)
+	return p != nil && p.Status() == http.StatusNotFound
+}
+
+// Follow adds the entries from where the Replayer stands up to size.
+func (r *Replayer) Follow(ctx context.Context, log LogReader, size uint64) error {
+	return log.Entries(ctx, r.Size(), size, func(line EntryLine) error {
+		e, err := entry.ParseCargo(line.Cargo)
+		if err != nil {
+			return &Divergence{Index: line.Index, What: DivergeCargo, Detail: err.Error()}
+		}
+		return r.Add(line.Index, e, line.Manifest)
+	})
+}
+
+// Audit replays a log from its first entry up to a checkpoint whose signatures
+// the caller has checked, and compares every tile, bundle, index commitment and
+// the root. It returns the first divergence, as a *Divergence, or a summary.
+func Audit(ctx context.Context, log LogReader, at *Seen, cfg ReplayConfig) (Summary, error) {
+	same := func(path entry.TilePath, computed []byte) error {
+		served, err := log.Tile(ctx, path)
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		return sameTile(path, served, computed)
+	}
+	cfg.Tile = same
+	r := NewReplayer(cfg)
+	if err := r.Follow(ctx, log, at.Size); err != nil {
+		return r.Summary(), err
+	}
+	// The last tiles first: they tell where a root that differs goes wrong.
+	if err := r.tree.partial(same); err != nil {
+		return r.Summary(), err
+	}
+	return r.Summary(), r.Check(at.Checkpoint)
+}
+
+// AuditLedger audits what a ledger publishes now: it fetches the checkpoint,
+// holds it to the trust folder, and replays all of it. The Remote's token needs
+// the scope audit.
+func (t *Trust) AuditLedger(ctx context.Context, r *Remote, cfg ReplayConfig) (*Seen, Summary, error) {
+	note, err := r.Checkpoint(ctx)
+	if err != nil {
+		return nil, Summary{}, err
+	}
+	if len(bytes.TrimSpace(note)) == 0 {
+		return nil, Summary{}, errors.New("the ledger has published no checkpoint yet")
+	}
+	seen, err := t.VerifyNote(note)
+	if err != nil {
+		return nil, Summary{}, fmt.Errorf("checkpoint: %w", err)
+	}
+	cfg.Charter = t.Ledger
+	s, err := Audit(ctx, r.Log(false), seen, cfg)
+	return seen, s, err
+}

@@ -1,15 +1,18 @@
 package epcis
 
 import (
+	"crypto/sha256"
 	"strings"
 	"time"
 
 	"fabtrail.dev/fabtrail/internal/problem"
+	"fabtrail.dev/fabtrail/ledger/entry"
 )
 
 // Document is a capture or query document, or a single event.
 type Document struct {
-	Type          string // EPCISDocument, EPCISQueryDocument or a type of event
+	Digest        entry.Hash // SHA-256 of its bytes
+	Type          string     // EPCISDocument, EPCISQueryDocument or a type of event
 	SchemaVersion string
 	CreationDate  string
 	Events        []*Event
@@ -135,7 +138,7 @@ func Parse(data []byte) (*Document, error) {
 	if root.kind != '{' {
 		return nil, c.fail(root, "", "an EPCIS document must be an object; this is %s", root.kindName())
 	}
-	d := &Document{Type: root.get("type").str(), SchemaVersion: root.get("schemaVersion").str(), CreationDate: root.get("creationDate").str()}
+	d := &Document{Digest: sha256.Sum256(data), Type: root.get("type").str(), SchemaVersion: root.get("schemaVersion").str(), CreationDate: root.get("creationDate").str()}
 	var list []*node
 	at := path("/epcisBody/eventList")
 	switch d.Type {

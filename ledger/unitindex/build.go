@@ -1,7 +1,6 @@
 package unitindex
 
 import (
-	"bytes"
 	"runtime"
 
 	"fabtrail.dev/fabtrail/ledger/entry"
@@ -73,11 +72,8 @@ type builder struct {
 }
 
 func (b *builder) add(topic, value entry.Hash) error {
-	if commonBits(&topic, &b.prefix) < buildBits {
-		return &RowsError{b.prefix, buildBits, "a row of another prefix"}
-	}
-	if k := len(b.chunk); k > 0 && bytes.Compare(b.chunk[k-1].topic[:], topic[:]) >= 0 {
-		return &RowsError{b.prefix, buildBits, "rows are out of order"}
+	if err := follows(b.chunk, &topic, &b.prefix, buildBits); err != nil {
+		return err
 	}
 	b.chunk = append(b.chunk, leaf{topic: topic, value: value})
 	if len(b.chunk) < buildChunk {

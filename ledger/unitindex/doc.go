@@ -89,13 +89,14 @@
 // another topic, then t is not in the set. If it ends at a leaf of t, t is in
 // the set with that value, as leaves are exactly the set's members.
 //
-// (4) Which leaves (2) and (3) to rest on one thing: that the root was made as
-// specified. Proofs cannot show that; an index-verifying cosigner or an audit
-// recomputes it from the log.
+// (4) So (2) holds under any root, and (3) rests on one thing alone: that the root
+// was made as specified. Proofs cannot show that; an index-verifying cosigner or
+// an audit recomputes it from the log.
 //
-// That positions ascend from the root, as the bitmap forces, and that the
-// neighbour agrees with the topic along the path holds in every true tree;
-// checking it keeps proofs unique and the verifier bounded (256 hashes).
+// Two more things hold in every true tree and are checked: positions ascend from
+// the root (the bitmap cannot say otherwise), which bounds a verifier's work to
+// 256 hashes; and a leaf agrees with the topic at each position, so that a tree
+// with leaves on the wrong side answers nothing for the topics it misplaces.
 //
 // # Tree in memory
 //

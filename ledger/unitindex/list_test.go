@@ -210,6 +210,20 @@ func TestGrowthRefusesAnotherPast(t *testing.T) {
 	}
 }
 
+// TestRangeRefusesAListOutOfOrder: a value that does commit to refs out of order
+// is no list, whoever signed it.
+func TestRangeRefusesAListOutOfOrder(t *testing.T) {
+	refs := testRefs(6)
+	refs[2], refs[3] = refs[3], refs[2]
+	p, err := ProveRange(1, 6, 6, NodesOf(refs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := VerifyRange(oracleListValue(refs), p, refs[1:]); !errors.Is(err, entry.ErrMalformed) {
+		t.Fatal(err)
+	}
+}
+
 func TestRangeProofRefusesHostileBounds(t *testing.T) {
 	const big = ^uint64(0)
 	for _, c := range [][3]uint64{

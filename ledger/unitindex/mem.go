@@ -178,10 +178,10 @@ func (m *sortedMap[V]) at(key entry.Hash) *V {
 	r := slices.Insert(m.runs[run], at, pair[V]{key: key})
 	m.runs[run] = r
 	if len(r) > maxRun {
-		// Halves get arrays of their own, so neither grows into the other.
 		half := len(r) / 2
-		m.runs[run] = slices.Clone(r[:half])
 		m.runs = slices.Insert(m.runs, run+1, slices.Clone(r[half:]))
+		clear(r[half:]) // the left half keeps the array to grow into, and nothing else
+		m.runs[run] = r[:half]
 		if at >= half {
 			run, at = run+1, at-half
 		}

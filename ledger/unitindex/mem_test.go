@@ -42,6 +42,9 @@ func TestMemIndexAgainstOracle(t *testing.T) {
 			}
 			v.tree = m.Tree()
 			v.check(t)
+			if len(m.pending) != 0 {
+				t.Fatal("a commit leaves lists pending")
+			}
 			if again, err := m.Commit(); err != nil || again != root || root != v.tree.Root() {
 				t.Fatalf("a commit of nothing: %s, %v", again, err)
 			}
@@ -178,7 +181,16 @@ func damagedSnapshots(t *testing.T, good *Tree, b []byte) {
 
 func TestSnapshotRefusesHostileShapes(t *testing.T) {
 	head := append([]byte(domainSnapshot), make([]byte, 8)...)
+	chain := func(depth int) []byte { // one bucket under nodes that have nothing else
+		b := append(bytes.Clone(head), bytes.Repeat([]byte{tagNode}, depth)...)
+		b = append(append(b, tagBucket), bytes.Repeat([]byte{7}, 32)...)
+		return append(b, make([]byte, depth)...)
+	}
+	if _, err := ReadSnapshot(bytes.NewReader(chain(topicBits))); err != nil {
+		t.Errorf("the deepest shape is refused: %v", err)
+	}
 	for name, b := range map[string][]byte{
+		"too deep by one":       chain(topicBits + 1),
 		"too deep":              append(bytes.Clone(head), bytes.Repeat([]byte{tagNode}, 5000)...),
 		"a node of nothing":     append(bytes.Clone(head), tagNode, tagNone, tagNone),
 		"a bucket of no hash":   append(append(bytes.Clone(head), tagBucket), make([]byte, 32)...),

@@ -286,6 +286,28 @@ func TestVerifyRefusesHandMadeProofs(t *testing.T) {
 	}
 }
 
+// TestLeafOnTheWrongSideIsRefused: only a root that was not made as specified has
+// such a leaf, and then it answers nothing for the topics it misplaces.
+func TestLeafOnTheWrongSideIsRefused(t *testing.T) {
+	low, high := oracleRow{entry.Hash{0x00}, testValue(0)}, oracleRow{entry.Hash{0x80}, testValue(1)}
+	l, h := oracleRoot([]oracleRow{low}), oracleRoot([]oracleRow{high})
+	root := oracleHash([]byte{1, 0}, h[:], l[:])
+	for _, c := range []struct {
+		topic entry.Hash
+		leaf  oracleRow
+		other entry.Hash
+	}{{low.topic, high, l}, {high.topic, low, h}, {entry.Hash{0x01}, high, l}} {
+		p := Proof{Kind: Absent, Value: c.leaf.value, Neighbour: c.leaf.topic, Bits: entry.Hash{0x80}, Siblings: []entry.Hash{c.other}}
+		if _, _, err := Verify(root, c.topic, p); !errors.Is(err, ErrProof) {
+			t.Errorf("topic %s is absent beside a misplaced leaf: %v", c.topic, err)
+		}
+		p.Kind, p.Neighbour = Present, entry.Hash{}
+		if _, _, err := Verify(root, c.leaf.topic, p); !errors.Is(err, ErrProof) {
+			t.Errorf("a misplaced leaf is present: %v", err)
+		}
+	}
+}
+
 // TestDeepestPath has an inner node at every one of the 256 positions.
 func TestDeepestPath(t *testing.T) {
 	v := version{new(Tree), map[entry.Hash]entry.Hash{{}: testValue(0)}}

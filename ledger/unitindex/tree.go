@@ -344,16 +344,24 @@ func parted(p int, left, right *entry.Hash) entry.Hash {
 // scan appends the rows under prefix, refusing what is out of order or place.
 func scan(rows Rows, prefix entry.Hash, depth int, into []leaf) ([]leaf, error) {
 	err := rows.Scan(prefix, depth, func(topic, value entry.Hash) error {
-		if commonBits(&topic, &prefix) < depth {
-			return &RowsError{prefix, depth, "a row of another prefix"}
-		}
-		if k := len(into); k > 0 && bytes.Compare(into[k-1].topic[:], topic[:]) >= 0 {
-			return &RowsError{prefix, depth, "rows are out of order"}
+		if err := follows(into, &topic, &prefix, depth); err != nil {
+			return err
 		}
 		into = append(into, leaf{topic: topic, value: value})
 		return nil
 	})
 	return into, err
+}
+
+// follows refuses a row that is not under prefix or not above the last of ls.
+func follows(ls []leaf, topic, prefix *entry.Hash, depth int) error {
+	if commonBits(topic, prefix) < depth {
+		return &RowsError{*prefix, depth, "a row of another prefix"}
+	}
+	if k := len(ls); k > 0 && bytes.Compare(ls[k-1].topic[:], topic[:]) >= 0 {
+		return &RowsError{*prefix, depth, "rows are out of order"}
+	}
+	return nil
 }
 
 func hashLeaves(ls []leaf) {

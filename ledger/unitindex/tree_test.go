@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"fabtrail.dev/fabtrail/ledger/entry"
@@ -303,7 +304,24 @@ func TestBrokenScansAreRefused(t *testing.T) {
 			t.Errorf("%s, Update: %v", name, err)
 		}
 	}
+	if _, err := one.Update(listRows{low, high}, []Change{far}); err != nil {
+		t.Errorf("good rows: %v", err)
+	}
+	deep := version{new(Tree), map[entry.Hash]entry.Hash{}}
+	for i := range uint64(100) {
+		deep.rows[testTopic(i)] = testValue(i)
+	}
+	big, err := Build(deep.memRows())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := big.Rebase(listRows{low, far}, []entry.Hash{low.Topic}, 2); !errors.Is(err, ErrRows) {
+		t.Errorf("another prefix, Rebase: %v", err)
+	}
 	broken := failingRows{errors.New("disk")}
+	if tree, err := new(Tree).Update(broken, []Change{low}); err != nil || tree.Len() != 1 {
+		t.Errorf("the first update reads rows that cannot be there: %v", err)
+	}
 	if _, err := Build(broken); err != broken.err {
 		t.Errorf("Build: %v", err)
 	}
@@ -342,6 +360,68 @@ func TestBuildCarriesTheLastBucket(t *testing.T) {
 				t.Fatalf("%d rows: %v", n, err)
 			}
 		}
+	}
+}
+
+// TestForkedPass forks wherever it may, whatever the machine has, and gives all
+// goroutines back.
+func TestForkedPass(t *testing.T) {
+	rows := new(MemRows)
+	tree := new(Tree)
+	for round := range uint64(3) {
+		var leaves []leaf
+		var changes []Change
+		for i := range uint64(5000) {
+			c := Change{testTopic(i + round*2500), testValue(i * (round + 1))}
+			changes, leaves = append(changes, c), append(leaves, leaf{topic: c.Topic, value: c.Value})
+		}
+		if err := sortLeaves(leaves); err != nil {
+			t.Fatal(err)
+		}
+		p := &pass{rows: rows, mode: overlay, tokens: make(chan struct{}, 7)}
+		top, added, err := p.apply(new(worker), tree.top, entry.Hash{}, 0, leaves)
+		if err != nil || len(p.tokens) != 0 {
+			t.Fatalf("%v, %d goroutines not given back", err, len(p.tokens))
+		}
+		rows.Apply(changes)
+		tree = &Tree{top: top, n: tree.n + uint64(added)}
+		built, err := Build(rows)
+		if err != nil || built.Root() != tree.Root() || built.Len() != tree.Len() {
+			t.Fatalf("round %d: root %s of %d, want %s of %d (%v)", round, tree.Root(), tree.Len(), built.Root(), built.Len(), err)
+		}
+	}
+	// Of several errors the first by topic counts, so a report is the same each time.
+	broken := &MemRows{}
+	for i := range uint64(10000) {
+		broken.Set(testTopic(i), testValue(77))
+	}
+	var changes []Change
+	for i := range uint64(5000) {
+		changes = append(changes, Change{testTopic(i), testValue(1)})
+	}
+	first := slices.MinFunc(changes, func(a, b Change) int { return bytes.Compare(a.Topic[:], b.Topic[:]) })
+	prefix, bits := tree.Bucket(first.Topic)
+	_, err := tree.Update(broken, changes)
+	wantRowsError(t, "all rows damaged", err, prefix, bits)
+}
+
+// TestUpdateSplitsBuckets grows a tree a few topics at a time and checks that
+// what an update reads stays small.
+func TestUpdateSplitsBuckets(t *testing.T) {
+	rec := &recordingRows{Rows: new(MemRows)}
+	tree := new(Tree)
+	for i := range uint64(600) {
+		changes := []Change{{testTopic(2 * i), testValue(i)}, {testTopic(2*i + 1), testValue(i)}}
+		rec.rows = 0
+		next, err := tree.Update(rec, changes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rec.rows > 2*bucketMax {
+			t.Fatalf("%d rows read to change two topics", rec.rows)
+		}
+		rec.Rows.(*MemRows).Apply(changes)
+		tree = next
 	}
 }
 

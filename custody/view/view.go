@@ -1,0 +1,264 @@
+// Package view follows the log and keeps what people ask for: findings, and the
+// state that rules need. Everything in it can be deleted and made anew from the
+// log (fabtraild rebuild); it is never mixed with the truth.
+//
+// # Rows (Pebble, a directory of its own)
+//
+//	"m" -> next entry index u64 | rule set digest (32) | format u8
+//	"s" | key -> a row of the fold or of the rules (see custody.State)
+//	"f" | entry index u64 | sequence u32 -> a finding, as JSON of custody.Finding
+//	"p" -> entry index u64: findings completed before it have been handed on
+//
+// The cursor "m" is written in the same synced batch as the rows that it covers,
+// so a crash never leaves the two apart. A view of another rule set or format is
+// emptied when it is opened.
+package view
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/go-json-experiment/json"
+
+	"fabtrail.dev/fabtrail/custody"
+	"fabtrail.dev/fabtrail/custody/rules"
+	"fabtrail.dev/fabtrail/ledger/entry"
+)
+
+// format is the version of the rows.
+const format = 1
+
+var (
+	cursorKey = []byte("m")
+	handedKey = []byte("p")
+)
+
+// View is an open view. One goroutine calls Apply; reads may come from any.
+type View struct {
+	db *pebble.DB
+
+	mu   sync.RWMutex
+	next uint64
+}
+
+// Finding is a finding with the entry that completed it.
+type Finding struct {
+	Index uint64
+	*custody.Finding
+}
+
+// Open opens or makes the view in dir.
+func Open(dir string) (*View, error) { return OpenFS(dir, vfs.Default) }
+
+// OpenFS is Open on a file system of the caller's choice.
+func OpenFS(dir string, fs vfs.FS) (*View, error) {
+	db, err := pebble.Open(dir, &pebble.Options{FS: fs, FormatMajorVersion: pebble.FormatNewest, Logger: silent{}})
+	if err != nil {
+		return nil, fmt.Errorf("opening the views: %w", err)
+	}
+	v := &View{db: db}
+	if err := v.load(); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return v, nil
+}
+
+func (v *View) load() error {
+	b, closer, err := v.db.Get(cursorKey)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer closer.Close()
+	if cursor := string(b); len(cursor) == 41 && cursor == string(marshalCursor(binary.BigEndian.Uint64(b))) {
+		v.next = binary.BigEndian.Uint64(b)
+		return nil
+	}
+	return v.db.DeleteRange([]byte{0}, []byte{0xff}, pebble.Sync)
+}
+
+func marshalCursor(next uint64) []byte {
+	b := binary.BigEndian.AppendUint64(nil, next)
+	d := rules.Digest()
+	return append(append(b, d[:]...), format)
+}
+
+// Next is the index of the first entry that was not applied yet.
+func (v *View) Next() uint64 {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.next
+}
+
+// Close closes the view.
+func (v *View) Close() error { return v.db.Close() }
+
+// Apply folds the statements of entries [Next, next) into the view. Entries
+// without a statement (index commitments) have no item. Members of items are
+// filled in here, from the manifest that each speaks of.
+func (v *View) Apply(items []custody.Item, next uint64, members func(manifest entry.Hash) ([]custody.Member, error)) error {
+	st := &state{db: v.db, rows: map[string][]byte{}}
+	batch := v.db.NewBatch()
+	defer batch.Close()
+	seq := uint32(0)
+	for _, it := range items {
+		if it.Index < v.Next() || it.Index >= next {
+			return fmt.Errorf("entry %d is outside of [%d, %d)", it.Index, v.Next(), next)
+		}
+		if sum := custody.ManifestOf(st, it.Signed.Statement); !sum.IsZero() {
+			ms, err := members(sum)
+			if err != nil {
+				return fmt.Errorf("entry %d: %w", it.Index, err)
+			}
+			it.Members = ms
+		}
+		eff := custody.Fold{}.Apply(st, it)
+		for _, f := range rules.Apply(st, it, eff) {
+			text, err := json.Marshal(f.Body())
+			if err != nil {
+				return err
+			}
+			if err := batch.Set(findingKey(it.Index, seq), text, nil); err != nil {
+				return err
+			}
+			seq++
+		}
+	}
+	if st.err != nil {
+		return st.err
+	}
+	for k, val := range st.rows {
+		if err := st.write(batch, k, val); err != nil {
+			return err
+		}
+	}
+	if err := batch.Set(cursorKey, marshalCursor(next), nil); err != nil {
+		return err
+	}
+	if err := batch.Commit(pebble.Sync); err != nil {
+		return err
+	}
+	v.mu.Lock()
+	v.next = next
+	v.mu.Unlock()
+	return nil
+}
+
+// Handed returns the entry index before which all findings have been handed on.
+func (v *View) Handed() (uint64, error) {
+	b, closer, err := v.db.Get(handedKey)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer closer.Close()
+	if len(b) != 8 {
+		return 0, nil // findings are handed on again, which does no harm
+	}
+	return binary.BigEndian.Uint64(b), nil
+}
+
+// SetHanded moves that index on.
+func (v *View) SetHanded(next uint64) error {
+	return v.db.Set(handedKey, binary.BigEndian.AppendUint64(nil, next), pebble.Sync)
+}
+
+func findingKey(index uint64, seq uint32) []byte {
+	b := binary.BigEndian.AppendUint64([]byte("f"), index)
+	return binary.BigEndian.AppendUint32(b, seq)
+}
+
+// Findings calls yield for the findings completed at entry since or later, in
+// order, until it returns false.
+func (v *View) Findings(since uint64, yield func(Finding) bool) error {
+	it, err := v.db.NewIter(&pebble.IterOptions{LowerBound: findingKey(since, 0), UpperBound: []byte("g")})
+	if err != nil {
+		return err
+	}
+	for it.First(); it.Valid(); it.Next() {
+		f := Finding{Index: binary.BigEndian.Uint64(it.Key()[1:]), Finding: new(custody.Finding)}
+		b, err := it.ValueAndErr()
+		if err == nil {
+			err = json.Unmarshal(b, f.Finding)
+		}
+		if err != nil {
+			return errors.Join(err, it.Close())
+		}
+		if !yield(f) {
+			break
+		}
+	}
+	return errors.Join(it.Error(), it.Close())
+}
+
+// State reads the rows of the fold as of Next. It is read-only and safe for
+// concurrent use; a row that cannot be read is absent.
+func (v *View) State() custody.State { return readOnly{v.db} }
+
+type readOnly struct{ db *pebble.DB }
+
+func (r readOnly) Get(key string) []byte {
+	b, err := get(r.db, key)
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+func (readOnly) Set(string, []byte) { panic("view: State is read-only") }
+
+// state is the State of one call of Apply: its writes over the database.
+type state struct {
+	db   *pebble.DB
+	rows map[string][]byte
+	err  error
+}
+
+func (s *state) Get(key string) []byte {
+	if b, ok := s.rows[key]; ok {
+		return b
+	}
+	b, err := get(s.db, key)
+	if err != nil && s.err == nil {
+		s.err = err
+	}
+	return b
+}
+
+func (s *state) Set(key string, value []byte) { s.rows[key] = value }
+
+func (s *state) write(b *pebble.Batch, key string, value []byte) error {
+	if value == nil {
+		return b.Delete([]byte("s"+key), nil)
+	}
+	return b.Set([]byte("s"+key), value, nil)
+}
+
+func get(db *pebble.DB, key string) ([]byte, error) {
+	b, closer, err := db.Get([]byte("s" + key))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer closer.Close()
+	return append([]byte{}, b...), nil
+}
+
+// silent keeps Pebble's chatter off the terminal; what is fatal stays fatal.
+type silent struct{}
+
+func (silent) Infof(string, ...any)  {}
+func (silent) Errorf(string, ...any) {}
+func (silent) Fatalf(format string, a ...any) {
+	panic("views: " + fmt.Sprintf(format, a...))
+}

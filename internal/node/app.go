@@ -1,0 +1,81 @@
+package node
+
+import (
+	"errors"
+
+	"fabtrail.dev/fabtrail/custody"
+	"fabtrail.dev/fabtrail/internal/problem"
+	"fabtrail.dev/fabtrail/ledger"
+	"fabtrail.dev/fabtrail/ledger/entry"
+)
+
+// app is custody as the ledger's application: it decides every submission at the
+// index and time that it would get.
+type app struct {
+	manifest func(entry.Hash) ([]byte, error)
+}
+
+// Decide implements ledger.App.
+func (a *app) Decide(st ledger.State, at ledger.At, sub ledger.Submission) ledger.Outcome {
+	item, err := a.item(st, at, sub)
+	if err != nil {
+		return ledger.Outcome{Refused: err}
+	}
+	d, err := custody.Decide(st, item)
+	if err != nil {
+		return ledger.Outcome{Refused: err}
+	}
+	topics := make([]entry.Hash, len(d.Topics))
+	for i, t := range d.Topics {
+		topics[i] = t.Hash()
+	}
+	return ledger.Outcome{Class: d.Class, Topics: topics, Effect: d.Effect.Word()}
+}
+
+func (a *app) item(st ledger.State, at ledger.At, sub ledger.Submission) (custody.Item, error) {
+	item := custody.Item{Index: at.Index, Time: at.Time}
+	switch p := sub.Parsed.(type) {
+	case *prepared:
+		item.Signed, item.Members = p.signed, p.members
+		return item, nil
+	default: // the ledger reads its own entries again
+		signed, err := custody.OpenCanonical(sub.Envelope, custody.StateKeys{State: st})
+		if err != nil {
+			return item, err
+		}
+		item.Signed = signed
+		if !sub.Manifest.IsZero() {
+			item.Members, err = members(a.manifest, signed.Statement)
+		}
+		return item, err
+	}
+}
+
+// members reads the manifest that a statement names and holds it to what the
+// statement signs; nil when it names none.
+func members(load func(entry.Hash) ([]byte, error), st *custody.Statement) ([]custody.Member, error) {
+	contents := st.Contents()
+	if contents == nil {
+		return nil, nil
+	}
+	digest, err := entry.ParseHash(contents.Manifest)
+	if err != nil {
+		return nil, err
+	}
+	b, err := load(digest)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return nil, problem.New("missing_manifest", "/predicate/contents/manifest", "the manifest %s is not here", digest).
+			WithHint("upload it first: PUT /v1/manifests/%s", digest)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m, err := custody.ParseManifest(b)
+	if err != nil {
+		return nil, err
+	}
+	if err := st.CheckManifest(m); err != nil {
+		return nil, err
+	}
+	return m.Members, nil
+}

@@ -1,0 +1,237 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"fabtrail.dev/fabtrail/api"
+	"fabtrail.dev/fabtrail/custody/answer"
+	"fabtrail.dev/fabtrail/custody/view"
+	"fabtrail.dev/fabtrail/ledger"
+	"fabtrail.dev/fabtrail/ledger/checkpoint"
+	"fabtrail.dev/fabtrail/witness"
+)
+
+// Config says how a ledger runs. Only Folder is required.
+type Config struct {
+	Folder Folder
+	// Clock is the ledger's time: of entries and deadlines. Cosignatures and
+	// tokens go by the real time.
+	Clock func() time.Time
+	Log   *slog.Logger
+
+	JWKS       string // file or URL of an OIDC issuer's keys; with Issuer
+	Issuer     string
+	Limits     api.Limits
+	CosignWait time.Duration // how long an append waits for the quorum; 0: the ledger's default
+	// NoDetector keeps the ledger from publishing findings of its own. They can
+	// still be read from its views.
+	NoDetector bool
+	// Manual leaves heartbeats and fresh cosignatures to calls of Tick.
+	Manual bool
+}
+
+// Node is one running ledger.
+type Node struct {
+	cfg      Config
+	origin   string
+	ledger   *ledger.Ledger
+	views    *view.View
+	api      *api.API
+	registry *prometheus.Registry
+	members  *answer.Manifests
+	operator *operator
+
+	stop    context.CancelFunc
+	workers sync.WaitGroup
+	failed  chan error // the first worker that gave up says why
+}
+
+// Open starts the ledger in a folder that Init prepared. It posts the charter
+// when the log is empty. A *ledger.NoSign error says that signing could fork the
+// log.
+func Open(ctx context.Context, cfg Config) (*Node, error) {
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	n := &Node{cfg: cfg, registry: prometheus.NewRegistry(), members: answer.NewManifests(manifestCache), failed: make(chan error, 1)}
+	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	ok := false
+	defer func() {
+		if !ok {
+			n.Close()
+		}
+	}()
+	if err := n.openLedger(ctx); err != nil {
+		return nil, err
+	}
+	if err := n.postCharter(ctx); err != nil {
+		return nil, err
+	}
+	var err error
+	if n.views, err = view.Open(cfg.Folder.views()); err != nil {
+		return nil, fmt.Errorf("views: %w (they can be made anew: fabtraild rebuild)", err)
+	}
+	if n.operator, err = newOperator(cfg.Folder); err != nil {
+		return nil, err
+	}
+	if n.api, err = n.newAPI(); err != nil {
+		return nil, err
+	}
+	run, stop := context.WithCancel(context.Background())
+	n.stop = stop
+	n.work(run, "views", n.follow)
+	ok = true
+	return n, nil
+}
+
+// manifestCache bounds the manifest members kept parsed, over all manifests.
+const manifestCache = 200_000
+
+func (n *Node) openLedger(ctx context.Context) error {
+	f := n.cfg.Folder
+	signer, err := f.logSigner()
+	if err != nil {
+		return err
+	}
+	n.origin = signer.VKey().Name
+	policy, err := f.policy()
+	if err != nil {
+		return err
+	}
+	if policy == nil {
+		if err := f.SetPolicy(nil, 0, false, false); err != nil {
+			return err
+		}
+		if policy, err = f.policy(); err != nil {
+			return err
+		}
+	}
+	application := &app{}
+	cfg := ledger.Config{
+		Dir: f.ledger(), Origin: n.origin, Signer: signer, App: application,
+		Policy: policy, Clock: n.cfg.Clock, CosignWait: n.cfg.CosignWait, Manual: n.cfg.Manual,
+		Logf: func(format string, a ...any) { n.cfg.Log.Info(fmt.Sprintf(format, a...)) },
+		OnFail: func(err error) {
+			n.cfg.Log.Error("the ledger has stopped", "error", err)
+			n.fail(err)
+		},
+	}
+	if len(policy.Witnesses()) > 0 {
+		collector, err := n.collector(signer.VKey(), policy)
+		if err != nil {
+			return err
+		}
+		cfg.Cosigner = collector
+		cfg.WitnessNotes = func(ctx context.Context) [][]byte { return witnessNotes(ctx, collector) }
+	}
+	n.ledger, err = ledger.Open(ctx, cfg)
+	application.manifest = func(sum [32]byte) ([]byte, error) { return n.ledger.Manifest(sum) }
+	return err
+}
+
+func (n *Node) collector(log checkpoint.VKey, policy *checkpoint.Policy) (*witness.Collector, error) {
+	metrics := witness.NewCollectorMetrics()
+	if err := n.registry.Register(metrics); err != nil {
+		return nil, err
+	}
+	return witness.NewCollector(witness.CollectorConfig{Log: log, Policy: policy, Metrics: metrics, Logger: n.cfg.Log})
+}
+
+func witnessNotes(ctx context.Context, c *witness.Collector) [][]byte {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var notes [][]byte
+	for _, v := range c.Ask(ctx) {
+		if len(v.Note) > 0 {
+			notes = append(notes, v.Note)
+		}
+	}
+	return notes
+}
+
+// postCharter makes the signed charter entry 0.
+func (n *Node) postCharter(ctx context.Context) error {
+	if n.ledger.Signed().Size() > 0 {
+		return nil
+	}
+	b, err := os.ReadFile(n.cfg.Folder.charter())
+	if err != nil {
+		return err
+	}
+	r := n.Submit(ctx, api.Caller{Party: "operator", Scopes: []api.Scope{api.ScopeAdmin}}, [][]byte{b})[0]
+	if r.Err != nil {
+		return fmt.Errorf("charter: %w", r.Err)
+	}
+	return nil
+}
+
+// work runs fn until stop; an error that is not the end of its context stops the
+// node from being ready.
+func (n *Node) work(ctx context.Context, name string, fn func(context.Context) error) {
+	n.workers.Add(1)
+	go func() {
+		defer n.workers.Done()
+		if err := fn(ctx); err != nil && ctx.Err() == nil {
+			n.cfg.Log.Error("a worker has stopped", "worker", name, "error", err)
+			n.fail(fmt.Errorf("%s: %w", name, err))
+		}
+	}()
+}
+
+func (n *Node) fail(err error) {
+	select {
+	case n.failed <- err:
+	default:
+	}
+}
+
+// Failed yields the error after which the node should be restarted.
+func (n *Node) Failed() <-chan error { return n.failed }
+
+// Handler answers the public HTTP interface.
+func (n *Node) Handler() http.Handler { return n.api }
+
+// Origin is the log's name.
+func (n *Node) Origin() string { return n.origin }
+
+// Ledger is the log itself.
+func (n *Node) Ledger() *ledger.Ledger { return n.ledger }
+
+// Tick does what is due by the clock: heartbeat and fresh cosignatures.
+func (n *Node) Tick(ctx context.Context) error { return n.ledger.Tick(ctx) }
+
+// Serve answers HTTP at addr until ctx ends, then finishes what is in flight.
+// ready is called with the address once the socket listens.
+func (n *Node) Serve(ctx context.Context, addr string, tls *TLS, ready func(addr string)) error {
+	return Listen(ctx, api.NewServer(n.api, n.cfg.Log), addr, tls, n.failed, ready)
+}
+
+// Close finishes what is in flight and closes everything. It may be called on a
+// node that Open could not start.
+func (n *Node) Close() error {
+	if n.stop != nil {
+		n.stop()
+	}
+	n.workers.Wait()
+	var errs []error
+	if n.views != nil {
+		errs = append(errs, n.views.Close())
+	}
+	if n.ledger != nil {
+		errs = append(errs, n.ledger.Close())
+	}
+	return errors.Join(errs...)
+}

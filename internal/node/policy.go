@@ -1,0 +1,122 @@
+package node
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"fabtrail.dev/fabtrail/ledger/checkpoint"
+)
+
+// Witness is one cosigner that the ledger asks.
+type Witness struct {
+	URL   string
+	VKey  checkpoint.VKey
+	Index bool // it verifies the index before it cosigns
+}
+
+// ParseWitness reads "URL=VKEY" or "URL=FILE", FILE holding a vkey.
+func ParseWitness(s string, index bool) (Witness, error) {
+	url, key, ok := strings.Cut(s, "=")
+	if !ok || !strings.HasPrefix(url, "http") {
+		return Witness{}, fmt.Errorf("witness %q: want URL=VKEY or URL=FILE", s)
+	}
+	v, err := ReadVKey(key)
+	if err != nil {
+		return Witness{}, fmt.Errorf("witness %q: %w", url, err)
+	}
+	return Witness{URL: url, VKey: v, Index: index}, nil
+}
+
+// ReadVKey reads a vkey, or the file of that name that holds one.
+func ReadVKey(s string) (checkpoint.VKey, error) {
+	v, err := checkpoint.ParseVKey(s)
+	if err == nil {
+		return v, nil
+	}
+	b, ferr := os.ReadFile(s)
+	if ferr != nil {
+		if errors.Is(ferr, fs.ErrNotExist) && strings.Contains(s, "+") {
+			return v, err
+		}
+		return v, ferr
+	}
+	return checkpoint.ParseVKey(strings.TrimSpace(string(b)))
+}
+
+// PolicyText writes a C2SP tlog-policy for a log and its witnesses: quorum of
+// them must cosign. Index witnesses count towards the quorum only when counted
+// is set. Without witnesses the policy is "quorum none".
+func PolicyText(log checkpoint.VKey, witnesses []Witness, quorum int, counted bool) (string, error) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "log %s\n", log)
+	var members []string
+	for _, w := range witnesses {
+		fmt.Fprintf(&b, "witness %s %s %s\n", w.VKey.Name, w.VKey, w.URL)
+		if counted || !w.Index {
+			members = append(members, w.VKey.Name)
+		}
+	}
+	switch {
+	case len(witnesses) == 0 && quorum == 0:
+		b.WriteString("quorum none\n")
+	case quorum < 1 || quorum > len(members):
+		return "", fmt.Errorf("a quorum of %d needs at least as many witnesses, and at least one; there are %d", quorum, len(members))
+	default:
+		fmt.Fprintf(&b, "group witnesses %d %s\nquorum witnesses\n", quorum, strings.Join(members, " "))
+	}
+	if _, err := checkpoint.ParsePolicy([]byte(b.String())); err != nil {
+		return "", err
+	}
+	return b.String(), nil
+}
+
+// SetPolicy writes policy.txt and index.txt into the trust folder. A policy that
+// is there and differs is replaced only when replace is set: verifiers hold
+// copies of it.
+func (f Folder) SetPolicy(witnesses []Witness, quorum int, counted, replace bool) error {
+	signer, err := f.logSigner()
+	if err != nil {
+		return err
+	}
+	text, err := PolicyText(signer.VKey(), witnesses, quorum, counted)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(f.Trust(), "policy.txt")
+	old, err := os.ReadFile(path)
+	switch {
+	case err == nil && bytes.Equal(old, []byte(text)):
+	case err == nil && !replace:
+		return fmt.Errorf("%s names other witnesses or another quorum; start with --replace-policy to change it, and tell everybody who holds a copy", path)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	default:
+		if err := writeFile(path, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	var index strings.Builder
+	for _, w := range witnesses {
+		if w.Index {
+			index.WriteString(w.VKey.String() + "\n")
+		}
+	}
+	return writeFile(filepath.Join(f.Trust(), "index.txt"), []byte(index.String()), 0o644)
+}
+
+// policy reads policy.txt; nil when there is none yet.
+func (f Folder) policy() (*checkpoint.Policy, error) {
+	b, err := os.ReadFile(filepath.Join(f.Trust(), "policy.txt"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return checkpoint.ParsePolicy(b)
+}

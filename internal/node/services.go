@@ -1,0 +1,222 @@
+package node
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"fabtrail.dev/fabtrail/api"
+	"fabtrail.dev/fabtrail/custody"
+	"fabtrail.dev/fabtrail/internal/problem"
+	"fabtrail.dev/fabtrail/ledger"
+	"fabtrail.dev/fabtrail/ledger/checkpoint"
+	"fabtrail.dev/fabtrail/ledger/entry"
+)
+
+// TokenIssuer is the iss of the ledger's own tokens.
+const TokenIssuer = "fabtrail"
+
+func (n *Node) newAPI() (*api.API, error) {
+	key, err := n.cfg.Folder.TokenKey()
+	if err != nil {
+		return nil, err
+	}
+	pub, ok := key.Public().(ed25519.PublicKey)
+	if !ok {
+		return nil, errors.New("the token key is not Ed25519")
+	}
+	issuers := []api.Issuer{{Name: TokenIssuer, Keys: api.LocalKeys(pub)}}
+	if n.cfg.JWKS != "" {
+		fetch := api.FetchFile(n.cfg.JWKS)
+		if strings.HasPrefix(n.cfg.JWKS, "http") {
+			if fetch, err = api.FetchURL(n.cfg.JWKS); err != nil {
+				return nil, err
+			}
+		}
+		issuers = append(issuers, api.Issuer{Name: n.cfg.Issuer, Keys: api.NewJWKS(fetch, time.Now)})
+	}
+	tokens, err := api.NewVerifier(n.origin, time.Now, issuers...)
+	if err != nil {
+		return nil, err
+	}
+	return api.New(api.Config{
+		Tokens: tokens, Submitter: n, Statements: n, Manifests: n, Entries: n, Proofs: n, Tiles: n,
+		Units: n, Findings: n, Trust: n, Health: n,
+		Registry: n.registry, Limits: n.cfg.Limits, Log: n.cfg.Log,
+	})
+}
+
+// Statement implements api.Statements.
+func (n *Node) Statement(_ context.Context, who api.Caller, id entry.Hash) (api.Recorded, error) {
+	r, err := n.ledger.Receipt(id)
+	if err != nil {
+		return api.Recorded{}, asProblem(err)
+	}
+	if r.Class == entry.Restricted && !who.Has(api.ScopeAudit) && !who.Has(api.ScopeAdmin) {
+		if !who.Known() {
+			return api.Recorded{}, problem.New("token_required", "Authorization", "this statement is for the parties concerned")
+		}
+		env, err := entry.ParseEnvelope(r.Envelope)
+		if err != nil {
+			return api.Recorded{}, err
+		}
+		st, err := custody.Parse(env.Payload)
+		if err != nil {
+			return api.Recorded{}, err
+		}
+		if !slices.Contains(st.Parties(), who.Party) {
+			return api.Recorded{}, problem.New("not_entitled", "", "this statement is for the parties concerned")
+		}
+	}
+	return recorded(r).Recorded, nil
+}
+
+// PutManifest implements api.Manifests.
+func (n *Node) PutManifest(_ context.Context, _ api.Caller, digest entry.Hash, b []byte) (created bool, err error) {
+	if _, err := n.ledger.Manifest(digest); err == nil {
+		return false, nil
+	}
+	if _, err := custody.ParseManifest(b); err != nil {
+		return false, err
+	}
+	_, err = n.ledger.PutManifest(b)
+	return err == nil, asProblem(err)
+}
+
+// Entries implements api.Entries.
+func (n *Node) Entries(ctx context.Context, r api.EntryRange, yield func(api.LogEntry) error) error {
+	v := n.ledger.Published()
+	if r.Signed {
+		v = n.ledger.Signed()
+	}
+	for i := r.From; i < v.Size() && i-r.From < r.Limit; i++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		e, err := v.Entry(i)
+		if err != nil {
+			return err
+		}
+		line := api.LogEntry{Index: i}
+		if e.Class != entry.Restricted || r.Restricted {
+			line.Cargo = e.Cargo()
+			sum, err := v.ManifestOf(i)
+			if err != nil {
+				return err
+			}
+			if !sum.IsZero() {
+				if line.Manifest, err = n.ledger.Manifest(sum); err != nil {
+					return err
+				}
+			}
+		}
+		if err := yield(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Inclusion implements api.Proofs.
+func (n *Node) Inclusion(_ context.Context, index, size uint64) (entry.Hash, []entry.Hash, error) {
+	v, err := n.at(size)
+	if err != nil {
+		return entry.Hash{}, nil, err
+	}
+	leaf, err := v.LeafHash(index)
+	if err != nil {
+		return entry.Hash{}, nil, asProblem(err)
+	}
+	path, err := v.InclusionAt(index, size)
+	return leaf, path, asProblem(err)
+}
+
+func (n *Node) at(size uint64) (*ledger.View, error) {
+	v := n.ledger.Published()
+	if size > v.Size() {
+		return nil, problem.New("not_found", "size", "the published size is %d", v.Size())
+	}
+	return v, nil
+}
+
+// Consistency implements api.Proofs.
+func (n *Node) Consistency(_ context.Context, from, to uint64) ([]entry.Hash, error) {
+	v, err := n.at(to)
+	if err != nil {
+		return nil, err
+	}
+	hashes, err := v.Consistency(from, to)
+	return hashes, asProblem(err)
+}
+
+// Checkpoint implements api.Tiles.
+func (n *Node) Checkpoint(context.Context) ([]byte, error) {
+	note := n.ledger.Published().Checkpoint()
+	if note == nil {
+		return nil, problem.New("not_found", "", "no checkpoint is published yet")
+	}
+	return note, nil
+}
+
+// Tile implements api.Tiles.
+func (n *Node) Tile(_ context.Context, level int, index uint64, width int) ([]byte, error) {
+	b, err := n.ledger.Tile(uint8(level), index, uint16(width))
+	return b, asProblem(err)
+}
+
+// Bundle implements api.Tiles.
+func (n *Node) Bundle(_ context.Context, index uint64, width int) ([]byte, error) {
+	b, err := n.ledger.Bundle(index, uint16(width))
+	return b, asProblem(err)
+}
+
+// TrustFile implements api.Trust.
+func (n *Node) TrustFile(_ context.Context, name string) ([]byte, error) {
+	b, err := os.ReadFile(filepath.Join(n.cfg.Folder.Trust(), filepath.Base(name)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, problem.New("not_found", "", "the trust folder has no such file")
+	}
+	return b, err
+}
+
+// Ready implements api.Health.
+func (n *Node) Ready(context.Context) []api.Reason {
+	var reasons []api.Reason
+	if err := n.ledger.Err(); err != nil {
+		reasons = append(reasons, api.Reason{Code: "stopped", Detail: "the ledger has stopped writing and must be restarted"})
+	}
+	published, signed := n.ledger.Published(), n.ledger.Signed()
+	if published.Checkpoint() == nil {
+		reasons = append(reasons, api.Reason{Code: "unpublished", Detail: "no checkpoint is published yet: the witnesses have not reached the quorum"})
+		return reasons
+	}
+	if signed.Size() > published.Size() {
+		if age := n.publishedAge(published); age > lateAfter {
+			reasons = append(reasons, api.Reason{Code: "witnesses_late", Detail: "the newest checkpoint waits for its quorum of witnesses"})
+		}
+	}
+	return reasons
+}
+
+// lateAfter is how old the published checkpoint may be while a newer one waits.
+const lateAfter = time.Minute
+
+func (n *Node) publishedAge(v *ledger.View) time.Duration {
+	policy, err := n.cfg.Folder.policy()
+	if err != nil || policy == nil {
+		return 0
+	}
+	c, err := policy.Verify(v.Checkpoint())
+	if err != nil || c.QuorumTime == 0 {
+		return 0
+	}
+	return time.Since(time.Unix(int64(c.QuorumTime), 0))
+}
+
+var _ = checkpoint.TypeLog

@@ -1,0 +1,212 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+
+	"fabtrail.dev/fabtrail/api"
+	"fabtrail.dev/fabtrail/custody"
+	"fabtrail.dev/fabtrail/internal/problem"
+	"fabtrail.dev/fabtrail/ledger"
+	"fabtrail.dev/fabtrail/ledger/entry"
+)
+
+// prepared is a statement that is ready for the sequencer: parsed, its signatures
+// verified, its manifest at hand.
+type prepared struct {
+	signed  *custody.Signed
+	members []custody.Member
+}
+
+// Submit implements api.Submitter. Reading and verifying are pure and run in
+// parallel; only what they let through reaches the sequencer, in order.
+func (n *Node) Submit(ctx context.Context, who api.Caller, envelopes [][]byte) []api.Result {
+	results := make([]api.Result, len(envelopes))
+	items := n.prepare(envelopes, results)
+	var subs []ledger.Submission
+	var lines []int
+	for i, p := range items {
+		if p == nil {
+			continue
+		}
+		if err := n.mayPost(who, p.signed); err != nil {
+			results[i].Err = err
+			continue
+		}
+		lines = append(lines, i)
+		subs = append(subs, p.submission())
+	}
+	if len(subs) == 0 {
+		return results
+	}
+	for k, r := range n.ledger.Append(ctx, subs) {
+		results[lines[k]] = recorded(r)
+	}
+	return results
+}
+
+func (p *prepared) submission() ledger.Submission {
+	s := ledger.Submission{ID: p.signed.Statement.ID, Envelope: p.signed.Bytes, Parsed: p}
+	if c := p.signed.Statement.Contents(); c != nil {
+		s.Manifest, _ = entry.ParseHash(c.Manifest) // Parse has checked it
+	}
+	return s
+}
+
+// chunk is how many envelopes one goroutine verifies as one batch.
+const chunk = 64
+
+// prepare reads and verifies envelopes; element i is nil when results[i].Err says
+// why.
+func (n *Node) prepare(envelopes [][]byte, results []api.Result) []*prepared {
+	items := make([]*prepared, len(envelopes))
+	parsed := make([]custody.DSSE, len(envelopes))
+	for i, b := range envelopes {
+		parsed[i], results[i].Err = custody.ParseDSSE(b)
+	}
+	keys := n.lookup(parsed)
+	limit := make(chan struct{}, runtime.GOMAXPROCS(0))
+	var wg sync.WaitGroup
+	for from := 0; from < len(envelopes); from += chunk {
+		to := min(from+chunk, len(envelopes))
+		wg.Add(1)
+		limit <- struct{}{}
+		go func() {
+			defer func() { <-limit; wg.Done() }()
+			n.verify(parsed[from:to], items[from:to], results[from:to], keys)
+		}()
+	}
+	wg.Wait()
+	return items
+}
+
+func (n *Node) verify(ds []custody.DSSE, items []*prepared, results []api.Result, keys custody.KeyLookup) {
+	var todo []custody.DSSE
+	var lines []int
+	for i := range ds {
+		if results[i].Err == nil {
+			todo, lines = append(todo, ds[i]), append(lines, i)
+		}
+	}
+	signed, errs := custody.OpenBatch(todo, keys)
+	for k, i := range lines {
+		if errs[k] != nil {
+			results[i].Err = errs[k]
+			continue
+		}
+		ms, err := members(n.ledger.Manifest, signed[k].Statement)
+		if err != nil {
+			results[i].Err = err
+			continue
+		}
+		items[i] = &prepared{signed: signed[k], members: ms}
+	}
+}
+
+// lookup finds keys in the ledger's state and among those that the statements of
+// the same call introduce. Keys are found by their own hash, so this decides
+// only which bytes to verify with; whether a key may act is the door's question.
+func (n *Node) lookup(ds []custody.DSSE) custody.KeyLookup {
+	l := keyLookup{state: custody.StateKeys{State: committed{n.ledger}}, introduced: custody.Keys{}}
+	for _, d := range ds {
+		if !mayIntroduceKeys(d.Payload) {
+			continue
+		}
+		st, err := custody.Parse(d.Payload)
+		if err != nil {
+			continue // refused with its reason when its turn comes
+		}
+		for _, k := range st.IntroducedKeys() {
+			l.introduced[k.Hash] = k
+		}
+	}
+	return l
+}
+
+type keyLookup struct {
+	state      custody.StateKeys
+	introduced custody.Keys
+}
+
+func (l keyLookup) Key(h entry.Hash) (custody.Key, bool) {
+	if k, ok := l.introduced[h]; ok {
+		return k, true
+	}
+	return l.state.Key(h)
+}
+
+// committed reads the application's committed state; it is read-only.
+type committed struct{ ledger *ledger.Ledger }
+
+func (c committed) Get(key string) []byte {
+	b, err := c.ledger.AppState(key)
+	if err != nil {
+		return nil // a key that cannot be read is an unknown key
+	}
+	return b
+}
+
+func (committed) Set(string, []byte) { panic("node: the committed state is read-only") }
+
+// mayPost holds the caller to what it signed: its party must be one that signed,
+// and an administrator may also bring what the authorities signed.
+func (n *Node) mayPost(who api.Caller, s *custody.Signed) error {
+	if who.Has(api.ScopeAdmin) {
+		return nil
+	}
+	parties := n.signers(s)
+	if slices.Contains(parties, who.Party) {
+		return nil
+	}
+	return problem.New("signer_mismatch", "", "the token is for %s, which did not sign this statement", who.Party).
+		WithHint("use the token of the party that signed")
+}
+
+// signers returns the parties whose enrolled keys signed, and, for an enrolment,
+// the party that is enrolled.
+func (n *Node) signers(s *custody.Signed) []string {
+	var parties []string
+	for _, k := range s.Keys {
+		if ks, ok := custody.LoadKey(committed{n.ledger}, k.Hash); ok {
+			parties = append(parties, ks.Party)
+		}
+	}
+	switch s.Statement.Kind {
+	case custody.KindParty, custody.KindKey:
+		parties = append(parties, s.Statement.Subject)
+	}
+	return parties
+}
+
+func recorded(r ledger.Result) api.Result {
+	if r.Err != nil {
+		return api.Result{Err: asProblem(r.Err)}
+	}
+	return api.Result{Recorded: api.Recorded{
+		ID: r.ID, Index: r.Index, Time: r.Time, Effect: r.Effect,
+		Envelope: r.Envelope, Receipt: r.Receipt, Repeat: r.Repeat, Pending: r.Pending,
+	}}
+}
+
+// asProblem turns the ledger's errors into what callers are told.
+func asProblem(err error) error {
+	switch {
+	case err == nil || problem.As(err) != nil:
+		return err
+	case errors.Is(err, ledger.ErrNotFound):
+		return problem.New("not_found", "", "there is no such thing in this ledger")
+	case errors.Is(err, ledger.ErrNotPublished):
+		return problem.New("not_ready", "", "it is recorded, but not in a published checkpoint yet").WithHint("ask again in a moment")
+	case errors.Is(err, ledger.ErrOverloaded):
+		return problem.New("overloaded", "", "too much is in flight").WithHint("try again a little later")
+	case errors.Is(err, ledger.ErrStorageFull):
+		return problem.New("storage_full", "", "the disk is below its watermark; reads go on")
+	case errors.Is(err, ledger.ErrFailed), errors.Is(err, ledger.ErrClosed):
+		return problem.New("not_signing", "", "the ledger has stopped taking statements").WithHint("submit again once it is back: nothing that was acknowledged is lost")
+	}
+	return fmt.Errorf("ledger: %w", err)
+}

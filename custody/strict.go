@@ -341,9 +341,9 @@ func foldName(s string) string {
 		case r == '-' || r == '_':
 		case r >= 'A' && r <= 'Z':
 			b.WriteRune(r - 'A' + 'a')
-		case r == 'ſ':
+		case r == '\u017f':
 			b.WriteByte('s')
-		case r == 'K':
+		case r == '\u212a':
 			b.WriteByte('k')
 		default:
 			b.WriteRune(r)

@@ -377,13 +377,17 @@ func (s *server) raw(request string) reply {
 	var sent sync.WaitGroup
 	sent.Go(func() { _, _ = io.WriteString(conn, request) }) // the server may answer before it has read all
 	method, _, _ := strings.Cut(request, " ")
-	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	in := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(in, &http.Request{Method: method})
 	if err != nil {
 		s.t.Fatalf("no answer: %v", err)
 	}
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		s.t.Fatalf("answer: %v", err)
+	}
+	if resp.Close { // wait for the handler to return, which it does before the server closes
+		_, _ = io.Copy(io.Discard, in)
 	}
 	conn.Close()
 	sent.Wait()

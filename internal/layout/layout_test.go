@@ -31,6 +31,7 @@ var allowed = map[string][]string{
 	"witness":                   {"internal/problem", "ledger/entry", "ledger/checkpoint"},
 	"client":                    {"internal/problem", "ledger/entry", "ledger/checkpoint", "ledger/unitindex", "custody/gs1", "custody", "custody/rules", "custody/answer"},
 	"api":                       {"internal/problem", "ledger/entry", "ledger/checkpoint"},
+	"api/openapi":               {},
 	"internal/node":             {"*"},
 	"internal/demo":             {"*"},
 	"internal/cli":              {"*"},

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 )
 
-// reserved are the members that an extension cannot replace.
+// reserved are the members that an extension cannot replace, not even for a
+// reader that ignores case.
 var reserved = []string{"type", "title", "status", "detail", "field", "hint", "instance"}
 
 // MarshalJSON returns the problem details (RFC 9457): type, title, status,
@@ -29,7 +31,7 @@ func (p *Problem) MarshalJSON() ([]byte, error) {
 	}
 	b = b[:len(b)-1]
 	for _, name := range slices.Sorted(maps.Keys(p.Extra)) {
-		if slices.Contains(reserved, name) {
+		if slices.ContainsFunc(reserved, func(r string) bool { return strings.EqualFold(r, name) }) {
 			continue
 		}
 		k, kerr := json.Marshal(name)

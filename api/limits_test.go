@@ -1,0 +1,225 @@
+package api
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestInFlight: while one request of a class is served, another is refused at
+// once, and other classes go on.
+func TestInFlight(t *testing.T) {
+	limits := generous
+	limits.WriteInFlight, limits.BatchInFlight = 1, 1
+	s := newServer(t, limits)
+	s.entered, s.gate = make(chan struct{}, 2), make(chan struct{})
+	write := []string{typeJSON, bearerHeader(s.token(partyA, ScopeWrite))}
+	other := []string{typeJSON, bearerHeader(s.token(partyB, ScopeWrite))}
+	var first sync.WaitGroup
+	first.Go(func() {
+		if r := s.do("POST", "/v1/statements", `{"name":"a"}`, write...); r.status != 201 {
+			t.Errorf("the first: %d %s", r.status, r.body)
+		}
+	})
+	<-s.entered
+	r := s.do("POST", "/v1/statements", `{"name":"b"}`, other...)
+	if r.status != 503 || r.problemType() != "overloaded" || r.header.Get("Retry-After") != "1" {
+		t.Errorf("the second: %d %q %s", r.status, r.problemType(), r.header.Get("Retry-After"))
+	}
+	if err := description(t).Check("POST", "/v1/statements", r.status, r.header, r.body); err != nil {
+		t.Error(err)
+	}
+	for _, target := range []string{"/healthz", "/checkpoint", "/v1/entries"} {
+		if r := s.do("GET", target, ""); r.status != 200 {
+			t.Errorf("%s meanwhile: %d", target, r.status)
+		}
+	}
+	close(s.gate)
+	first.Wait()
+	if r := s.do("POST", "/v1/statements", `{"name":"b"}`, other...); r.status != 201 {
+		t.Errorf("afterwards: %d %s", r.status, r.body)
+	}
+}
+
+// TestBatchesOfOneParty: a party has so many batches at once; another party is
+// not held up.
+func TestBatchesOfOneParty(t *testing.T) {
+	limits := generous
+	limits.BatchInFlight, limits.BatchPerParty = 3, 1
+	s := newServer(t, limits)
+	s.entered, s.gate = make(chan struct{}, 3), make(chan struct{})
+	post := func(party, name string) reply {
+		return s.do("POST", "/v1/statements/batch", `{"name":"`+name+`"}`, typeLines, bearerHeader(s.token(party, ScopeWrite)))
+	}
+	var held sync.WaitGroup
+	held.Go(func() {
+		if r := post(partyA, "a"); r.status != 200 {
+			t.Errorf("the first of A: %d", r.status)
+		}
+	})
+	<-s.entered
+	if r := post(partyA, "b"); r.status != 429 || r.problemType() != "rate_limited" || r.header.Get("Retry-After") == "" {
+		t.Errorf("the second of A: %d %q", r.status, r.problemType())
+	}
+	held.Go(func() {
+		if r := post(partyB, "c"); r.status != 200 {
+			t.Errorf("the first of B: %d", r.status)
+		}
+	})
+	<-s.entered
+	close(s.gate)
+	held.Wait()
+	if r := post(partyA, "b"); r.status != 200 {
+		t.Errorf("afterwards: %d", r.status)
+	}
+}
+
+// TestRates plays each rate to its end and waits as long as Retry-After says.
+func TestRates(t *testing.T) {
+	limits := generous
+	rate := Rate{PerSecond: 0.5, Burst: 2}
+	limits.LogRate, limits.ReadRate, limits.StatementRate = rate, rate, rate
+	limits.UploadRate, limits.StatusRate, limits.TokenFailureRate = rate, rate, rate
+	for _, tc := range []struct {
+		name, method, target, body string
+		media                      string
+		token                      bool
+		status                     int
+	}{
+		{"log", "GET", "/checkpoint", "", "", false, 200},
+		{"read", "GET", "/v1/entries", "", "", false, 200},
+		{"read with token", "GET", "/v1/findings", "", "", true, 200},
+		{"statement", "POST", "/v1/statements", `{"name":"a"}`, typeJSON, true, 0},
+		{"upload", "PUT", "/v1/manifests/" + manifestDigest, manifestBytes, typeOctets, true, 0},
+		{"status word", "GET", "/v1/units?uri=https%3A%2F%2Fx", "", "", false, 200},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := newServer(t, limits)
+			ask := func(party string) reply {
+				headers := []string{"Accept: */*"}
+				if tc.media != "" {
+					headers = append(headers, tc.media)
+				}
+				if tc.token {
+					headers = append(headers, bearerHeader(s.token(party, ScopeWrite, ScopeRead)))
+				}
+				return s.do(tc.method, tc.target, tc.body, headers...)
+			}
+			for i := range 2 {
+				if r := ask(partyA); r.status >= 300 {
+					t.Fatalf("request %d: %d %s", i+1, r.status, r.body)
+				}
+			}
+			r := ask(partyA)
+			if r.status != 429 || r.problemType() != "rate_limited" || r.header.Get("Retry-After") != "2" {
+				t.Fatalf("over the rate: %d %q, Retry-After %q", r.status, r.problemType(), r.header.Get("Retry-After"))
+			}
+			if tc.token {
+				if r := ask(partyB); r.status >= 300 {
+					t.Errorf("another party: %d", r.status)
+				}
+			}
+			s.clock.Add(2 * time.Second)
+			if r := ask(partyA); r.status >= 300 {
+				t.Errorf("after Retry-After: %d %s", r.status, r.body)
+			}
+		})
+	}
+	t.Run("bad tokens", func(t *testing.T) {
+		s := newServer(t, limits)
+		for i, want := range []int{401, 401, 429} {
+			if r := s.do("GET", "/v1/findings", "", bearerHeader("x.y.z")); r.status != want {
+				t.Errorf("bad token %d: %d, want %d", i+1, r.status, want)
+			}
+		}
+		if r := s.do("GET", "/v1/findings", "", bearerHeader(s.token(partyA, ScopeRead))); r.status != 200 {
+			t.Errorf("a good token after bad ones: %d", r.status)
+		}
+	})
+}
+
+// TestForwardingHeadersAreNotTrusted: they do not make another caller.
+func TestForwardingHeadersAreNotTrusted(t *testing.T) {
+	limits := generous
+	limits.StatusRate = Rate{PerSecond: 0.5, Burst: 1}
+	s := newServer(t, limits)
+	s.do("GET", "/v1/units?uri=https%3A%2F%2Fx", "")
+	for i, h := range []string{"X-Forwarded-For: 203.0.113.7", "X-Real-IP: 203.0.113.8", "Forwarded: for=203.0.113.9"} {
+		if r := s.do("GET", "/v1/units?uri=https%3A%2F%2Fx", "", h); r.status != 429 {
+			t.Errorf("%d %s: %d", i, h, r.status)
+		}
+	}
+}
+
+// TestBatchIsSlowedDown: a batch over the rate is recorded in full, but takes the
+// time that the rate allows.
+func TestBatchIsSlowedDown(t *testing.T) {
+	limits := generous
+	limits.StatementRate = Rate{PerSecond: 10, Burst: 5}
+	s := newServer(t, limits)
+	body := ""
+	for i := range 25 {
+		body += fmt.Sprintf("{\"name\":\"%d\"}\n", i)
+	}
+	r := s.batch(body)
+	if lines := parseLines(t, r.body); len(lines) != 25 || lines[24].Status != 201 {
+		t.Errorf("answers: %v", lines)
+	}
+	close(s.slept)
+	var total time.Duration
+	for d := range s.slept {
+		total += d
+	}
+	if total != 2*time.Second { // 25 lines, 5 at once, the rest at 10 a second
+		t.Errorf("slowed down by %v", total)
+	}
+}
+
+func TestKeyedForgets(t *testing.T) {
+	k := newKeyed(Rate{PerSecond: 1, Burst: 1})
+	first := k.get("first")
+	for i := range maxKeys - 1 {
+		k.get(fmt.Sprint(i))
+	}
+	if k.get("first") != first {
+		t.Error("forgotten too early")
+	}
+	k.get("one more")
+	if len(k.byKey) != maxKeys || k.order.Len() != maxKeys {
+		t.Errorf("%d keys", len(k.byKey))
+	}
+	if _, ok := k.byKey["0"]; ok {
+		t.Error("the key idle longest is still there")
+	}
+	if k.get("first") != first {
+		t.Error("a key in use was forgotten")
+	}
+}
+
+func TestAddressKey(t *testing.T) {
+	for in, want := range map[string]string{
+		"192.0.2.1":              "192.0.2.1",
+		"::ffff:192.0.2.1":       "192.0.2.1",
+		"2001:db8:1:2:3:4:5:6":   "2001:db8:1:2::/64",
+		"2001:db8:1:2::9":        "2001:db8:1:2::/64",
+		"2001:db8:1:3::9":        "2001:db8:1:3::/64",
+		"fe80::1%eth0":           "fe80::/64",
+		"":                       "",
+		"not an address at all!": "not an address at all!",
+	} {
+		if got := addressKey(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestDefaultLimits(t *testing.T) {
+	if got := (Limits{}).withDefaults(); got != DefaultLimits {
+		t.Errorf("%+v", got)
+	}
+	set := Limits{LogInFlight: 1, StatusRate: Rate{1, 1}}
+	if got := set.withDefaults(); got.LogInFlight != 1 || got.StatusRate != set.StatusRate || got.ReadInFlight != DefaultLimits.ReadInFlight {
+		t.Errorf("%+v", got)
+	}
+}

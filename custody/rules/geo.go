@@ -1,182 +1,77 @@
 package rules
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
-	"math/bits"
 
-	"fabtrail.dev/fabtrail/custody"
+	"fabtrail.dev/fabtrail/ledger/entry"
 )
+
+// Geodesy in integers: degrees in E7, distances in metres, on a sphere.
 
 const (
 	earthRadius = 6_371_000 // metres
-	topSpeed    = 264       // metres a second: 950 km/h
-	leastTrip   = 300_000   // metres; nearer places are never a finding
-	slack       = 2 * 3600 * 1000
-	siteRadius  = 5_000   // metres: how well a declared site's position is known
-	maxRadius   = 200_000 // metres; a vaguer position is no position
+	e7          = 10_000_000
 )
 
-// fix is a place at a claimed time.
-type fix struct {
-	lat, lon int32 // E7 degrees
-	metres   int64 // uncertainty
-	at       int64 // Unix milliseconds
-	index    uint64
+// geodataDigest is the digest of the committed tables.
+func geodataDigest() entry.Hash {
+	b := []byte("fabtrail/geodata/v1\n")
+	for _, s := range sineTable {
+		b = binary.BigEndian.AppendUint32(b, uint32(s))
+	}
+	return sha256.Sum256(b)
 }
 
-// place returns where the statement says it was made: its own position, else the
-// one that its actor declared for the site.
-func (e *engine) place() (fix, bool) {
-	if e.ev.Where == nil {
-		return fix{}, false
+// sine returns the sine of an angle in E7 degrees, in units of 2^-30. It is linear
+// between the table's entries: at most 2 m off on the ground.
+func sine(angle int64) int64 {
+	const full = 360 * e7
+	angle = ((angle % full) + full) % full
+	sign := int64(1)
+	if angle >= full/2 {
+		angle, sign = angle-full/2, -1
 	}
-	text, metres := e.ev.Where.Geo, int64(0)
-	if text == "" {
-		s, ok := e.site()
-		if !ok || s.Geo == "" {
-			return fix{}, false
+	if angle > full/4 {
+		angle = full/2 - angle
+	}
+	// Position in the table, scaled by 90 degrees so that nothing is lost.
+	scaled := angle * 1024
+	i, rest := scaled/(full/4), scaled%(full/4)
+	if i == 1024 {
+		return sign * int64(sineTable[1024])
+	}
+	a, b := int64(sineTable[i]), int64(sineTable[i+1])
+	return sign * (a + (b-a)*rest/(full/4))
+}
+
+func cosine(angle int64) int64 { return sine(angle + 90*e7) }
+
+// chord is the straight distance between two points through the ball, in metres:
+// never longer than any way between them on the ground.
+func chord(lat1, lng1, lat2, lng2 int32) int64 {
+	x1, y1, z1 := vector(lat1, lng1)
+	x2, y2, z2 := vector(lat2, lng2)
+	dx, dy, dz := x1-x2, y1-y2, z1-z2
+	return int64(root(uint64(dx*dx+dy*dy+dz*dz))) * earthRadius >> 30
+}
+
+// vector is the unit vector of a point, in units of 2^-30.
+func vector(lat, lng int32) (x, y, z int64) {
+	c := cosine(int64(lat))
+	return c * cosine(int64(lng)) >> 30, c * sine(int64(lng)) >> 30, sine(int64(lat))
+}
+
+// root is the integer square root, rounded down.
+func root(n uint64) uint64 {
+	var r uint64
+	for bit := uint64(1) << 62; bit > 0; bit >>= 2 {
+		if n >= r+bit {
+			n -= r + bit
+			r = r>>1 + bit
+		} else {
+			r >>= 1
 		}
-		text, metres = s.Geo, siteRadius
 	}
-	g, err := custody.ParseGeo(text)
-	if err != nil {
-		return fix{}, false
-	}
-	metres = max(metres, int64(g.Metres))
-	if metres > maxRadius {
-		return fix{}, false
-	}
-	return fix{g.Lat, g.Lon, metres, e.claimed(), e.eff.Index}, true
-}
-
-// travel holds the place of a statement against the last one of the same unit.
-// Only who has a unit in hand moves its place: a stranger's sighting is judged by
-// it, and never becomes what others are judged by.
-func (e *engine) travel(u *custody.UnitEffect) {
-	if !e.hasFix {
-		return
-	}
-	row := rowFix + u.Unit.String()
-	last, ok := loadFix(e.st, row)
-	if ok && tooFast(last, e.fix) {
-		e.add("TRAVEL", u.Unit, u.Actor, last.index)
-		return
-	}
-	if u.Outcome == custody.Applied || u.Before.Party == u.Actor {
-		e.fix.store(e.st, row)
-	}
-}
-
-// tooFast reports whether nobody gets from a to b in the time between them, both
-// uncertainties and clock slack granted.
-func tooFast(a, b fix) bool {
-	way := distance(a, b) - a.metres - b.metres
-	if way < leastTrip {
-		return false
-	}
-	ms := b.at - a.at
-	if ms < 0 {
-		ms = -ms
-	}
-	return way/topSpeed > (ms+slack)/1000
-}
-
-// distance is the straight line between two places in metres: at most the way
-// over ground. Integers only; within 10 m of the exact chord.
-func distance(a, b fix) int64 {
-	ax, ay, az := unitVector(a)
-	bx, by, bz := unitVector(b)
-	sq := square(ax-bx) + square(ay-by) + square(az-bz) // Q60, at most 4
-	return int64(isqrt(sq)) * earthRadius >> 30
-}
-
-func square(d int64) uint64 { return uint64(d * d) }
-
-// unitVector is in Q30.
-func unitVector(f fix) (x, y, z int64) {
-	cosLat := sin(900_000_000 - abs(int64(f.lat)))
-	x = cosLat * cos(int64(f.lon)) >> 30
-	y = cosLat * sin(int64(f.lon)) >> 30
-	return x, y, sin(int64(f.lat))
-}
-
-func abs(n int64) int64 {
-	if n < 0 {
-		return -n
-	}
-	return n
-}
-
-// sin of an angle in E7 degrees between -180 and 180, in Q30.
-func sin(e7 int64) int64 {
-	if e7 < 0 {
-		return -sin(-e7)
-	}
-	if e7 > 900_000_000 {
-		e7 = 1_800_000_000 - e7
-	}
-	const step = 1_000_000 // a tenth of a degree
-	i, rest := e7/step, e7%step
-	if rest == 0 {
-		return int64(sines[i])
-	}
-	return int64(sines[i]) + (int64(sines[i+1])-int64(sines[i]))*rest/step
-}
-
-func cos(e7 int64) int64 { return sin(900_000_000 - abs(e7)) }
-
-// isqrt is the integer square root, rounded down.
-func isqrt(n uint64) uint64 {
-	if n == 0 {
-		return 0
-	}
-	x := uint64(1) << ((bits.Len64(n) + 1) / 2)
-	for {
-		y := (x + n/x) / 2
-		if y >= x {
-			return x
-		}
-		x = y
-	}
-}
-
-func loadFix(st custody.State, row string) (fix, bool) {
-	b := st.Get(row)
-	if len(b) != 32 {
-		return fix{}, false
-	}
-	return fix{
-		lat: int32(binary.BigEndian.Uint32(b)), lon: int32(binary.BigEndian.Uint32(b[4:])),
-		metres: int64(binary.BigEndian.Uint64(b[8:])), at: int64(binary.BigEndian.Uint64(b[16:])),
-		index: binary.BigEndian.Uint64(b[24:]),
-	}, true
-}
-
-func (f fix) store(st custody.State, row string) {
-	b := binary.BigEndian.AppendUint32(nil, uint32(f.lat))
-	b = binary.BigEndian.AppendUint32(b, uint32(f.lon))
-	b = binary.BigEndian.AppendUint64(b, uint64(f.metres))
-	b = binary.BigEndian.AppendUint64(b, uint64(f.at))
-	st.Set(row, binary.BigEndian.AppendUint64(b, f.index))
-}
-
-// counter is the highest counter that a device signed.
-type counter struct {
-	value uint64
-	at    int64
-	index uint64
-}
-
-func loadCounter(st custody.State, row string) (counter, bool) {
-	b := st.Get(row)
-	if len(b) != 24 {
-		return counter{}, false
-	}
-	return counter{binary.BigEndian.Uint64(b), int64(binary.BigEndian.Uint64(b[8:])), binary.BigEndian.Uint64(b[16:])}, true
-}
-
-func (c counter) store(st custody.State, row string) {
-	b := binary.BigEndian.AppendUint64(nil, c.value)
-	b = binary.BigEndian.AppendUint64(b, uint64(c.at))
-	st.Set(row, binary.BigEndian.AppendUint64(b, c.index))
+	return r
 }

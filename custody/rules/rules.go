@@ -1,3 +1,33 @@
+// Package rules concludes findings from a ledger's entries: what two statements
+// cannot both truly say, what breaks a policy that its owner has signed, what no
+// journey allows. It is a pure function of the entries [0, i]: the same prefix
+// gives the same findings, byte for byte. It knows no clock, no float and no map
+// order; "now" is the time that entries were admitted.
+//
+// A finding names whom it accuses and the log indexes that show it. Words say
+// what is known ("two statements claim the same hand-over"), never "fake".
+//
+// # Identity
+//
+//	finding id = SHA-256("fabtrail/finding/v1\n" | rule set version | "\n" | rule | "\n" | unit | "\n" |
+//	             count u64 | entry indexes u64, ascending)
+//
+// unit is the subject of the statement that completed the finding: its URI, or
+// container URI, space and hex ID of the load (for the pack that opens a load,
+// that load). One statement about many units makes one finding per set of evidence,
+// and so whoever sees only one of the units computes the same id.
+//
+// # Closure-local rules
+//
+// A rule is local if all that it reads lies in the closure of the unit that it
+// speaks of: whoever verifies the unit runs it. The others count for a verifier
+// only through a logged finding.
+//
+// # What does not fire
+//
+// Retries and repeats by the same party within a day; statements that tell of a
+// time before the state that they contradict (late uploads); a holder's own
+// mistakes, which hurt nobody; double scans.
 package rules
 
 import (
@@ -5,140 +35,121 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"strings"
 
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/ledger/entry"
 )
 
-// Version is the rule set's version.
+// Version is the version of the rule set.
 const Version = "1"
 
-// Tier says what kind of knowledge a finding is.
-type Tier string
-
-// The tiers; they are never mixed.
+// The tiers of findings.
 const (
-	Contradiction Tier = "contradiction" // cannot both be honest
-	Policy        Tier = "policy"        // against what an owner signed
-	Geography     Tier = "geography"     // against what distance allows
-	Time          Tier = "time"          // late or absent
+	Contradiction = "contradiction" // two signed statements cannot both be honest
+	Policy        = "policy"        // against what an owner or authority has signed
+	Geography     = "geography"     // no journey allows it
+	Time          = "time"          // late, or absent
 )
 
-// Phase says whether a later entry may still explain a finding.
-type Phase string
-
-// The phases.
+// The phases of findings.
 const (
-	Provisional Phase = "provisional"
-	Confirmed   Phase = "confirmed"
+	Provisional = "provisional"
+	Confirmed   = "confirmed"
+	Withdrawn   = "withdrawn"
 )
 
-// Operator is the accused when the ledger itself is at fault.
-const Operator = "operator"
+// ID names a rule.
+type ID string
+
+// The rules of version 1.
+const (
+	Fork             ID = "FORK"
+	DupCommission    ID = "DUP_COMMISSION"
+	DoubleInstall    ID = "DOUBLE_INSTALL"
+	WrongReceiver    ID = "WRONG_RECEIVER"
+	NonCustodian     ID = "NON_CUSTODIAN"
+	UnknownSerial    ID = "UNKNOWN_SERIAL"
+	SerialNotInBlock ID = "SERIAL_NOT_IN_BLOCK"
+	Market           ID = "MARKET"
+	Lane             ID = "LANE"
+	Travel           ID = "TRAVEL"
+	PartTwice        ID = "PART_TWICE"
+	DeviceKeyTwice   ID = "DEVICE_KEY_TWICE"
+	Counter          ID = "COUNTER"
+	AfterEnd         ID = "AFTER_END"
+	KeyRevoked       ID = "KEY_REVOKED"
+	Admission        ID = "ADMISSION"
+)
 
 // Rule is what is fixed about a rule.
 type Rule struct {
-	ID      string
-	Tier    Tier
-	Phase   Phase
-	Closure bool           // a verifier of one unit draws it himself
-	Weight  custody.Weight // how far it may push a verdict about the unit
-	Words   string         // what is known, for people
+	ID    ID
+	Tier  string
+	Local bool // see the package comment
+	// Weight is how far it may push a verdict, if the party accused is no stranger
+	// to the unit.
+	Weight custody.Weight
+	Text   string // what it concludes, in plain words
 }
 
-// Table lists the rules of this version.
+// Table lists the rules, ascending by ID.
 var Table = []Rule{
-	{"DUP_COMMISSION", Contradiction, Confirmed, true, custody.WeightStop, "two statements bring the same serial into being"},
-	{"DOUBLE_INSTALL", Contradiction, Confirmed, true, custody.WeightCheck, "two statements install the same device"},
-	{"PART_TWICE", Contradiction, Confirmed, true, custody.WeightCheck, "two statements put the same part into different devices"},
-	{"AFTER_END", Contradiction, Confirmed, true, custody.WeightCheck, "a statement uses a unit that was retired before"},
-	{"FORK", Contradiction, Confirmed, true, custody.WeightCheck, "two statements by different parties follow the same statement"},
-	{"COUNTER", Contradiction, Confirmed, true, custody.WeightCheck, "the device's own counter was used before"},
-	{"DEVICE_KEY_TWICE", Contradiction, Confirmed, true, custody.WeightStop, "one device key is bound to two serials"},
-	{"ADMITTED", Contradiction, Confirmed, true, custody.WeightBroken, "the log holds a statement that it should have refused"},
-	{"SERIAL_NOT_IN_BLOCK", Policy, Confirmed, true, custody.WeightCheck, "the serial is not one that the product's owner allowed"},
-	{"UNKNOWN_SERIAL", Policy, Confirmed, true, custody.WeightCheck, "the serial was never brought into being in this ledger"},
-	{"WRONG_RECEIVER", Policy, Confirmed, true, custody.WeightCheck, "the unit was on its way to another party"},
-	{"NON_CUSTODIAN", Policy, Confirmed, true, custody.WeightCheck, "the party did not hold the unit"},
-	{"POSSESSION", Policy, Confirmed, true, custody.WeightCheck, "the device did not sign with the key that is bound to its serial"},
-	{"LANE", Policy, Provisional, false, custody.WeightCheck, "no step of the product's route policy allows this hand-over"},
-	{"MARKET", Policy, Provisional, true, custody.WeightCheck, "the goods are in a country where their lot may not be sold"},
-	{"TRAVEL", Geography, Confirmed, true, custody.WeightCheck, "the places are too far apart for the time between them"},
+	{Admission, Contradiction, true, custody.WeightBroken, "the operator admitted a statement that the door refuses"},
+	{AfterEnd, Contradiction, true, custody.WeightCheck, "a retired unit was used or seen"},
+	{Counter, Contradiction, true, custody.WeightStop, "a device's counter did not grow: two devices sign with one key"},
+	{DeviceKeyTwice, Contradiction, true, custody.WeightStop, "one device key was bound to two serials"},
+	{DoubleInstall, Contradiction, true, custody.WeightStop, "a unit in use was installed again"},
+	{DupCommission, Contradiction, true, custody.WeightStop, "a live serial was commissioned again"},
+	{Fork, Contradiction, true, custody.WeightCheck, "two statements claim the same place in a unit's history"},
+	{KeyRevoked, Contradiction, true, custody.WeightBroken, "the operator admitted a statement signed with a key that had ended"},
+	{Lane, Policy, false, custody.WeightCheck, "a hand-over that no step of the product's route policy allows"},
+	{Market, Policy, true, custody.WeightCheck, "units came to market outside the countries that their serial block allows"},
+	{NonCustodian, Policy, true, custody.WeightCheck, "a party acted on a unit that it did not hold"},
+	{PartTwice, Contradiction, true, custody.WeightCheck, "one part was built into two devices"},
+	{SerialNotInBlock, Policy, true, custody.WeightCheck, "a serial was commissioned that no serial block gives to that party"},
+	{Travel, Geography, true, custody.WeightCheck, "a unit was in two places that no journey joins in the time between"},
+	{UnknownSerial, Policy, true, custody.WeightCheck, "a statement tells of a serial that nobody has commissioned"},
+	{WrongReceiver, Policy, true, custody.WeightCheck, "a party accepted or refused what was released to somebody else"},
 }
 
-// Get returns a rule by its ID.
-func Get(id string) (Rule, bool) {
-	i := slices.IndexFunc(Table, func(r Rule) bool { return r.ID == id })
-	if i < 0 {
+// Lookup returns a rule by its ID.
+func Lookup(id ID) (Rule, bool) {
+	i, ok := slices.BinarySearchFunc(Table, id, func(r Rule, id ID) int {
+		switch {
+		case r.ID < id:
+			return -1
+		case r.ID > id:
+			return 1
+		}
+		return 0
+	})
+	if !ok {
 		return Rule{}, false
 	}
 	return Table[i], true
 }
 
-// Describe writes the rule set, a line a rule: what its digest covers.
-func Describe() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "fabtrail/rules/v%s\n", Version)
+// Current is the rule set that this package computes, as charters and rule-set
+// statements name it.
+func Current() custody.RuleSetRef {
+	h := sha256.New()
+	fmt.Fprintf(h, "fabtrail/rules/v1\n%s\n", Version)
 	for _, r := range Table {
-		fmt.Fprintf(&b, "%s %s %s closure=%t weight=%d: %s\n", r.ID, r.Tier, r.Phase, r.Closure, r.Weight, r.Words)
+		fmt.Fprintf(h, "%s %s %t %d %s\n", r.ID, r.Tier, r.Local, r.Weight, r.Text)
 	}
-	return b.String()
+	fmt.Fprintf(h, "day=%d\nspeed=%d\nslack=%d\nnear=%d\nearth=%d\n", dayMillis, maxSpeed, travelSlack, nearMetres, earthRadius)
+	var rules entry.Hash
+	h.Sum(rules[:0])
+	return custody.RuleSetRef{Version: Version, Rules: custody.DigestOf(rules), Geodata: custody.DigestOf(geodataDigest())}
 }
 
-var digest = sha256.Sum256([]byte(Describe()))
-
-// Digest identifies the rule set.
-func Digest() entry.Hash { return digest }
-
-// geodata is the digest of the tables that geography rests on.
-var geodata = func() entry.Hash {
-	var b []byte
-	for _, s := range sines {
-		b = binary.BigEndian.AppendUint32(b, uint32(s))
+// FindingID computes the id of a finding; see the package comment. evidence must
+// be ascending.
+func FindingID(rule ID, unit custody.UnitRef, evidence []uint64) entry.Hash {
+	b := []byte("fabtrail/finding/v1\n" + Version + "\n" + string(rule) + "\n" + unit.String() + "\n")
+	b = binary.BigEndian.AppendUint64(b, uint64(len(evidence)))
+	for _, n := range evidence {
+		b = binary.BigEndian.AppendUint64(b, n)
 	}
 	return sha256.Sum256(b)
-}()
-
-// Current is the rule set as a charter or rule-set statement names it.
-func Current() custody.RuleSetRef {
-	return custody.RuleSetRef{Version: Version, Rules: custody.DigestOf(digest), Geodata: custody.DigestOf(geodata)}
-}
-
-// Finding is what a rule concluded about one unit.
-type Finding struct {
-	Rule     Rule
-	Accused  string // party URI, or Operator
-	Unit     custody.UnitRef
-	Evidence []uint64 // entry indexes, ascending, distinct
-	Index    uint64   // the entry that completed it
-}
-
-// ID identifies the finding; see the package comment.
-func (f Finding) ID() entry.Hash {
-	h := sha256.New()
-	h.Write([]byte("fabtrail/finding/v1\n"))
-	h.Write(digest[:])
-	h.Write([]byte{byte(len(f.Rule.ID))})
-	h.Write([]byte(f.Rule.ID))
-	unit := f.Unit.String()
-	h.Write(binary.BigEndian.AppendUint16(nil, uint16(len(unit))))
-	h.Write([]byte(unit))
-	for _, i := range f.Evidence {
-		h.Write(binary.BigEndian.AppendUint64(nil, i))
-	}
-	return entry.Hash(h.Sum(nil))
-}
-
-// Body writes the finding as a statement's body.
-func (f Finding) Body() *custody.Finding {
-	u := custody.FindingUnit{URI: f.Unit.URI}
-	if f.Unit.IsLoad() {
-		u.Load = f.Unit.Load.String()
-	}
-	return &custody.Finding{
-		Rule: f.Rule.ID, Tier: string(f.Rule.Tier), Phase: string(f.Rule.Phase), Accused: f.Accused,
-		Units: []custody.FindingUnit{u}, Evidence: f.Evidence, ID: f.ID().String(),
-		RuleSet: Version, Words: f.Rule.Words,
-	}
 }

@@ -77,7 +77,7 @@ func OpenFileStore(opt FileOptions) (*FileStore, error) {
 		return nil, errors.New("witness store needs two directories")
 	}
 	for _, d := range []string{opt.Dir, opt.MarkDir} {
-		if err := opt.FS.MkdirAll(d, 0o700); err != nil {
+		if err := makeDir(opt.FS, d); err != nil {
 			return nil, err
 		}
 	}
@@ -316,7 +316,8 @@ func (s *FileStore) commit(batch []*write) error {
 	return s.m.set(s.j.gen, s.j.offset, s.j.head)
 }
 
-// Close implements Store. A swap that is still waiting for its turn fails.
+// Close implements Store. A swap that is still waiting for its turn fails. The
+// error is the one that stopped the store, if any, or one of closing.
 func (s *FileStore) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -324,11 +325,12 @@ func (s *FileStore) Close() error {
 		return nil
 	}
 	s.closed = true
-	if s.err == nil {
+	stopped := s.err
+	if stopped == nil {
 		s.err = errClosed
 	}
 	s.mu.Unlock()
 	close(s.stop)
 	<-s.done
-	return errors.Join(s.j.f.Close(), s.m.f.Close(), s.lock.Close())
+	return errors.Join(stopped, s.j.f.Close(), s.m.f.Close(), s.lock.Close())
 }

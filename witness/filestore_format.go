@@ -84,8 +84,8 @@ func parseRecord(b []byte) (Record, error) {
 	r.Origin = string(f.take(uint64(binary.BigEndian.Uint16(f.take(2)))))
 	r.Size = binary.BigEndian.Uint64(f.take(8))
 	r.Root = entry.Hash(f.take(32))
-	r.Note = slices.Clone(f.take(uint64(binary.BigEndian.Uint32(f.take(4)))))
-	r.Stale = slices.Clone(f.take(uint64(binary.BigEndian.Uint32(f.take(4)))))
+	r.Note = append([]byte(nil), f.take(uint64(binary.BigEndian.Uint32(f.take(4))))...)
+	r.Stale = append([]byte(nil), f.take(uint64(binary.BigEndian.Uint32(f.take(4))))...)
 	if f.short || len(f.b) != 0 || r.Origin == "" {
 		return Record{}, errors.New("record is malformed")
 	}
@@ -396,4 +396,22 @@ func syncDir(fs vfs.FS, dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// makeDir makes a directory and those above it, and syncs the entry of each that
+// is new: a store that vanished with its directory would look like a first start.
+func makeDir(fs vfs.FS, dir string) error {
+	if _, err := fs.Stat(dir); err == nil || !oserror.IsNotExist(err) {
+		return err
+	}
+	parent := fs.PathDir(dir)
+	if parent != dir {
+		if err := makeDir(fs, parent); err != nil {
+			return err
+		}
+	}
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return syncDir(fs, parent)
 }

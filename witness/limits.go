@@ -28,6 +28,7 @@ type limiter struct {
 
 	mu      sync.Mutex
 	clients map[netip.Prefix]*rate.Limiter
+	swept   time.Time                // when idle clients were last looked for: a costly search
 	logs    map[string]*rate.Limiter // only configured logs get here
 }
 
@@ -62,8 +63,9 @@ func (l *limiter) client(remote string, now time.Time) bool {
 	defer l.mu.Unlock()
 	b := l.clients[key]
 	if b == nil {
-		if len(l.clients) >= maxClients {
+		if len(l.clients) >= maxClients && now.Sub(l.swept).Abs() >= time.Second {
 			l.forgetIdle(now)
+			l.swept = now
 		}
 		if len(l.clients) >= maxClients {
 			key = netip.Prefix{} // newcomers share one allowance until some are idle

@@ -87,19 +87,6 @@ func (p *planner) commissionLot(lot string, items []*item) {
 	}
 }
 
-// remember lets a later event find a manifest's statement by its member.
-func (p *planner) remember(s *Planned, member string) {
-	hash := p.out.Event.HashID
-	p.made[hash] = append(p.made[hash], Recorded{ID: s.ID, Kind: s.Kind, Subject: s.Subject, Load: s.load(), Actor: p.opt.Party, member: member})
-}
-
-func (s *Planned) load() (h entry.Hash) {
-	if s.Event.Load != "" {
-		h, _ = entry.ParseHash(s.Event.Load)
-	}
-	return h
-}
-
 func (p *planner) born(it *item, id entry.Hash) {
 	it.known, it.head, it.seq = true, id, 0
 	it.phase, it.party, it.place, it.in = custody.PhaseHeld, p.opt.Party, custody.Free, custody.UnitRef{}
@@ -298,13 +285,15 @@ func (p *planner) associate(e *Event, action string) {
 		p.pack(e) // things in a container are packed, whatever the step is called
 		return
 	}
-	p.assemble(parent, children, e.Classes, action, false)
+	if !p.repeated(parent.ref.URI) {
+		p.assemble(parent, children, e.Classes, action, false)
+	}
 }
 
-// assemble plans one assemble statement. uncounted says that the quantities are
-// not those of this parent.
+// assemble plans one assemble statement; that it is no repeat has been seen.
+// uncounted says that the quantities are not those of this parent.
 func (p *planner) assemble(parent *item, children []*item, classes []Quantity, action string, uncounted bool) {
-	if p.repeated(parent.ref.URI) || !p.ready(parent, true) {
+	if !p.ready(parent, true) {
 		return
 	}
 	var parts []custody.Component
@@ -335,6 +324,7 @@ func (p *planner) assemble(parent *item, children []*item, classes []Quantity, a
 	}
 	parent.advance(s.ID)
 	for _, it := range kept {
+		p.remember(s, it.ref.URI)
 		it.advance(s.ID)
 		it.place, it.in = custody.PartOf, parent.ref
 		if action == custody.ActionRemove {
@@ -395,6 +385,9 @@ func (p *planner) remove(e *Event) {
 		p.unpack(e)
 		return
 	}
+	if p.repeated(parent.ref.URI) {
+		return
+	}
 	if len(e.EPCs) == 0 && len(e.Classes) == 0 {
 		uris, err := p.res.Parts(parent.ref.URI)
 		if p.fail(err) {
@@ -426,7 +419,7 @@ func (p *planner) removeObjects(e *Event) {
 	var parents []custody.UnitRef
 	var loose []*item
 	for _, it := range items {
-		if p.repeated(it.in.URI) {
+		if p.repeated(it.ref.URI) {
 			continue
 		}
 		if it.place != custody.PartOf {
@@ -475,9 +468,6 @@ func (p *planner) transform(e *Event) {
 	if len(units) == 0 || len(inputs)+len(e.Classes) == 0 {
 		return
 	}
-	done := p.made[e.HashID]
-	p.made[e.HashID] = nil // an output's commission is of this very event and no repeat of its assembly
-	defer func() { p.made[e.HashID] = append(done, p.made[e.HashID]...) }()
 	if len(outputs) == 1 {
 		if units[0].known {
 			p.assemble(units[0], inputs, e.Classes, custody.ActionAdd, false)

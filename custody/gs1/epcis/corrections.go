@@ -53,24 +53,14 @@ func (p *planner) targets(items []*item) (out []Recorded) {
 			}
 			seen[r.ID.String()] = true
 			switch {
-			case r.Voided, p.voided(r):
-				p.out.Repeats = append(p.out.Repeats, r)
+			case r.Voided, p.voids[r.ID]:
+				p.out.repeat(r)
 			default:
 				out = append([]Recorded{r}, out...)
 			}
 		}
 	}
 	return out
-}
-
-// voided reports whether this plan voids a statement already.
-func (p *planner) voided(r Recorded) bool {
-	for _, s := range p.all {
-		if v, ok := s.Body.(*custody.Void); ok && v.Voids == custody.DigestOf(r.ID) {
-			return true
-		}
-	}
-	return false
 }
 
 // stale marks units whose head is known only when the ledger has recorded what

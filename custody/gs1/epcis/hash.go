@@ -52,12 +52,18 @@ func prehash(n *node, p prefixes, ignore map[string]bool) string {
 	b.WriteString("eventType=" + h.prefixes.expand(n.get("type").str()))
 	for _, f := range eventOrder {
 		known[f.name] = true
-		if v := n.get(f.name); v != nil {
+		if v := n.get(f.name); v != nil && !v.empty() {
 			b.WriteString(f.write(h, f.name, v))
 		}
 	}
 	b.WriteString(h.extensions(n, known))
 	return b.String()
+}
+
+// empty reports whether n is a list or object without elements, which says no
+// more than its absence does: XML has such lists where JSON has none.
+func (n *node) empty() bool {
+	return n.kind == '[' && len(n.arr) == 0 || n.kind == '{' && len(n.obj) == 0
 }
 
 // hashField tells how one field enters the pre-hash string.

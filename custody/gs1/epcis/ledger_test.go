@@ -178,6 +178,9 @@ func (l *ledger) Recorded(uri, hashID string) (out []Recorded, err error) {
 			continue
 		}
 		member := slices.ContainsFunc(p.members, func(m custody.Member) bool { return m.URI == uri })
+		if a, ok := p.s.Body.(*custody.Assemble); ok {
+			member = slices.ContainsFunc(a.Components, func(c custody.Component) bool { return c.URI == uri })
+		}
 		if p.s.Subject != uri && !member {
 			continue
 		}

@@ -27,8 +27,9 @@ type Resolver interface {
 	// Parts lists the serialised components of a unit. nil means that they are
 	// not known.
 	Parts(parent string) ([]string, error)
-	// Recorded lists the statements about a unit (or about loads of a container)
-	// that carry this EPCIS event hash, whoever made them.
+	// Recorded lists the statements that carry this EPCIS event hash and name the
+	// unit (or a load of the container): as subject, member of a manifest or
+	// component; whoever made them.
 	Recorded(uri, hashID string) ([]Recorded, error)
 }
 
@@ -40,8 +41,6 @@ type Recorded struct {
 	Load    entry.Hash // zero if the subject is no load
 	Actor   string
 	Voided  bool
-
-	member string // of a planned manifest
 }
 
 // Options say for whom and how to plan.
@@ -110,7 +109,8 @@ type planner struct {
 	res    Resolver
 	views  map[custody.UnitRef]*view
 	loads  map[string]custody.UnitRef // loads opened by this plan, by container
-	made   map[string][]Recorded      // by event hash
+	made   map[[2]string][]Recorded   // by event hash and URI
+	voids  map[entry.Hash]bool        // statements that the plan voids
 	out    *Outcome                   // of the event at hand
 	all    []*Planned
 	failed error // of the resolver
@@ -126,7 +126,8 @@ func Map(doc *Document, opt Options, res Resolver) (*Plan, error) {
 	if !doc.Valid() {
 		plan.Outcomes = refuseAll(doc)
 	} else {
-		p := &planner{doc: doc, opt: opt, res: res, views: map[custody.UnitRef]*view{}, loads: map[string]custody.UnitRef{}, made: map[string][]Recorded{}}
+		p := &planner{doc: doc, opt: opt, res: res, views: map[custody.UnitRef]*view{}, loads: map[string]custody.UnitRef{},
+			made: map[[2]string][]Recorded{}, voids: map[entry.Hash]bool{}}
 		enrolled, err := res.Enrolled(opt.Party)
 		if err != nil {
 			return nil, err
@@ -189,6 +190,13 @@ func refuseAll(doc *Document) []*Outcome {
 		out = append(out, o)
 	}
 	return out
+}
+
+// repeat notes, once, a statement that was made from the event already.
+func (o *Outcome) repeat(r Recorded) {
+	if !slices.ContainsFunc(o.Repeats, func(have Recorded) bool { return have.ID == r.ID }) {
+		o.Repeats = append(o.Repeats, r)
+	}
 }
 
 // settle concludes the result from what was gathered.
@@ -323,6 +331,20 @@ func (p *planner) emit(d draft) *Planned {
 	planned.Payload, planned.ID = payload, entry.StatementID(payload)
 	p.out.Statements = append(p.out.Statements, planned)
 	p.all = append(p.all, planned)
-	p.made[e.HashID] = append(p.made[e.HashID], Recorded{ID: planned.ID, Kind: d.kind, Subject: d.ref.URI, Load: d.ref.Load, Actor: p.opt.Party})
+	p.remember(planned, d.ref.URI)
+	if v, ok := d.body.(*custody.Void); ok {
+		p.voids[v.Voids.Hash()] = true
+	}
 	return planned
+}
+
+// remember lets a later event of the document find a statement by the event that
+// it was made from and a unit that it is about.
+func (p *planner) remember(s *Planned, uri string) {
+	r := Recorded{ID: s.ID, Kind: s.Kind, Subject: s.Subject, Actor: p.opt.Party}
+	if s.Event.Load != "" {
+		r.Load, _ = entry.ParseHash(s.Event.Load) // written by emit
+	}
+	key := [2]string{p.out.Event.HashID, uri}
+	p.made[key] = append(p.made[key], r)
 }

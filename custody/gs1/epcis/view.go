@@ -1,6 +1,8 @@
 package epcis
 
 import (
+	"slices"
+
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/custody/gs1"
 	"fabtrail.dev/fabtrail/ledger/entry"
@@ -150,7 +152,7 @@ func (p *planner) ready(it *item, chained bool) bool {
 func (p *planner) repeated(uri string) bool {
 	for _, r := range p.recorded(uri) {
 		if r.Actor == p.opt.Party {
-			p.out.Repeats = append(p.out.Repeats, r)
+			p.out.repeat(r)
 			return true
 		}
 	}
@@ -161,15 +163,9 @@ func (p *planner) repeated(uri string) bool {
 // hand.
 func (p *planner) recorded(uri string) []Recorded {
 	hash := p.out.Event.HashID
-	var out []Recorded
-	for _, r := range p.made[hash] {
-		if r.Subject == uri || r.member == uri {
-			out = append(out, r)
-		}
-	}
 	known, err := p.res.Recorded(uri, hash)
 	if p.fail(err) {
 		return nil
 	}
-	return append(out, known...)
+	return append(slices.Clone(p.made[[2]string{hash, uri}]), known...)
 }

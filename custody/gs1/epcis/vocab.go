@@ -71,9 +71,11 @@ func (v *vocabulary) near(s string) string {
 		return folded
 	}
 	best := ""
-	for t := range v.terms {
-		if within(folded, t, 2) && (best == "" || t < best) {
-			best = t
+	for distance := 1; distance <= 2 && best == ""; distance++ {
+		for t := range v.terms {
+			if within(folded, t, distance) && (best == "" || t < best) {
+				best = t
+			}
 		}
 	}
 	return best

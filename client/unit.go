@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -341,7 +340,7 @@ func (r *Report) charter(t *Trust, h *custody.History) bool {
 func (v *Verifier) judge(r *Report, h *custody.History, src *answer.Source) {
 	r.History, r.Lines = h, lines(h)
 	r.pass(CheckHistory, "%d entries fold to one state", len(h.Items))
-	r.Verdict = custody.Judge(h, custody.Inputs{Complete: r.Complete, Findings: rules.Conclude(h, src.Item)})
+	r.Verdict = custody.Judge(h, custody.Inputs{Complete: r.Complete, Findings: rules.ForUnit(h, src.Item)})
 	if r.AsOf.Time == "" && slices.Contains([]custody.Word{custody.Verified, custody.VerifiedNote}, r.Word) {
 		r.worsen(CheckFreshness, custody.WeightNote, "no witnesses vouch for the time of the checkpoint")
 	}
@@ -353,7 +352,8 @@ func (r *Report) checkPedigree(key string) {
 		return
 	}
 	raw, err := gs1.ParsePedigreeKey(key)
-	if err != nil || sha256.Sum256(raw) != r.History.Unit.Pedigree {
+	digest, derr := custody.PedigreeDigest(raw)
+	if err != nil || derr != nil || digest != r.History.Unit.Pedigree {
 		r.fail(CheckPedigree, "the pedigree key given is not the one that this unit was commissioned with")
 		r.worsen(CheckPedigree, custody.WeightCheck, "the pedigree key given is not the one that this unit was commissioned with")
 		return

@@ -85,7 +85,7 @@ func (v *View) load() error {
 
 func marshalCursor(next uint64) []byte {
 	b := binary.BigEndian.AppendUint64(nil, next)
-	d := rules.Digest()
+	d, _ := entry.ParseHash(rules.Current().Rules.SHA256)
 	return append(append(b, d[:]...), format)
 }
 
@@ -106,7 +106,7 @@ func (v *View) Apply(items []custody.Item, next uint64, members func(manifest en
 	st := &state{db: v.db, rows: map[string][]byte{}}
 	batch := v.db.NewBatch()
 	defer batch.Close()
-	seq := uint32(0)
+	engine, seq := rules.New(), uint32(0)
 	for _, it := range items {
 		if it.Index < v.Next() || it.Index >= next {
 			return fmt.Errorf("entry %d is outside of [%d, %d)", it.Index, v.Next(), next)
@@ -119,8 +119,8 @@ func (v *View) Apply(items []custody.Item, next uint64, members func(manifest en
 			it.Members = ms
 		}
 		eff := custody.Fold{}.Apply(st, it)
-		for _, f := range rules.Apply(st, it, eff) {
-			text, err := json.Marshal(f.Body())
+		for _, f := range engine.Apply(st, it, eff) {
+			text, err := json.Marshal(f)
 			if err != nil {
 				return err
 			}

@@ -215,6 +215,13 @@ func (b *Bar) Set(n int64) {
 	}
 }
 
+// Total corrects how much there is to do.
+func (b *Bar) Total(n int64) {
+	if b.bar != nil && n > 0 && b.bar.GetMax64() != n {
+		b.bar.ChangeMax64(n)
+	}
+}
+
 // Title changes the bar's words.
 func (b *Bar) Title(s string) {
 	if b.bar != nil {

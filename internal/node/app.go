@@ -34,21 +34,33 @@ func (a *app) Decide(st ledger.State, at ledger.At, sub ledger.Submission) ledge
 
 func (a *app) item(st ledger.State, at ledger.At, sub ledger.Submission) (custody.Item, error) {
 	item := custody.Item{Index: at.Index, Time: at.Time}
-	switch p := sub.Parsed.(type) {
-	case *prepared:
+	if p, ok := sub.Parsed.(*prepared); ok {
 		item.Signed, item.Members = p.signed, p.members
-		return item, nil
-	default: // the ledger reads its own entries again
+	} else { // the ledger reads its own entries again
 		signed, err := custody.OpenCanonical(sub.Envelope, custody.StateKeys{State: st})
 		if err != nil {
 			return item, err
 		}
 		item.Signed = signed
-		if !sub.Manifest.IsZero() {
-			item.Members, err = members(a.manifest, signed.Statement)
+		if item.Members, err = members(a.manifest, signed.Statement); err != nil {
+			return item, err
 		}
+	}
+	if item.Members != nil {
+		return item, nil
+	}
+	// void, dispute and lift speak of the members of the statement that they name.
+	named := custody.ManifestOf(st, item.Signed.Statement)
+	if named.IsZero() {
+		return item, nil
+	}
+	b, err := a.manifest(named)
+	if err != nil {
 		return item, err
 	}
+	m, err := custody.ParseManifest(b)
+	item.Members = m.Members
+	return item, err
 }
 
 // members reads the manifest that a statement names and holds it to what the

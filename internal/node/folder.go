@@ -190,7 +190,7 @@ func (f Folder) readKey(name string) (crypto.Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.key(name), err)
 	}
-	return key, nil
+	return key.Private(), nil
 }
 
 func (f Folder) logSigner() (*checkpoint.Signer, error) {
@@ -220,21 +220,21 @@ func (f Folder) Origin() (string, error) {
 	return s.VKey().Name, nil
 }
 
-// Operator returns the charter's operator party.
-func (f Folder) Operator() (string, error) {
+// Charter reads the ledger's charter: its statement, and what it says.
+func (f Folder) Charter() (*custody.Statement, *custody.Charter, error) {
 	b, err := os.ReadFile(filepath.Join(f.Trust(), "charter.json"))
 	if err != nil {
-		return "", err
+		return nil, nil, err
 	}
 	st, err := custody.Parse(b)
 	if err != nil {
-		return "", err
+		return nil, nil, err
 	}
 	c, ok := st.Body.(*custody.Charter)
 	if !ok {
-		return "", fmt.Errorf("%s/charter.json is not a charter", f.Trust())
+		return nil, nil, fmt.Errorf("%s/charter.json is not a charter", f.Trust())
 	}
-	return c.Operator.Party, nil
+	return st, c, nil
 }
 
 // writeNew writes a file that must not be there yet; a file that is there stays.

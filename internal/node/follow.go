@@ -27,14 +27,14 @@ func (n *Node) follow(ctx context.Context) error {
 		if err := n.ledger.Wait(ctx, n.views.Next()); err != nil {
 			return err
 		}
-		if err := n.catchUp(ctx, n.ledger.Published()); err != nil {
+		if err := n.catchUp(ctx, n.ledger.Published(), func(uint64) {}); err != nil {
 			return err
 		}
 	}
 }
 
 // catchUp brings the views to v's size, and hands findings on.
-func (n *Node) catchUp(ctx context.Context, v *ledger.View) error {
+func (n *Node) catchUp(ctx context.Context, v *ledger.View, progress func(done uint64)) error {
 	for {
 		if err := n.publish(ctx, v); err != nil {
 			return err
@@ -51,6 +51,7 @@ func (n *Node) catchUp(ctx context.Context, v *ledger.View) error {
 		if err := n.views.Apply(items, to, n.membersOf); err != nil {
 			return err
 		}
+		progress(to)
 	}
 }
 
@@ -100,12 +101,11 @@ func newOperator(f Folder) (*operator, error) {
 	if err != nil {
 		return nil, err
 	}
-	party, err := f.Operator()
+	st, charter, err := f.Charter()
 	if err != nil {
 		return nil, err
 	}
-	charter, err := f.charterID()
-	return &operator{party: party, ledger: charter, key: key}, err
+	return &operator{party: charter.Operator.Party, ledger: st.ID, key: key}, nil
 }
 
 // publish logs the findings that the views hold and have not handed on yet, as

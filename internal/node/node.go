@@ -18,6 +18,7 @@ import (
 	"fabtrail.dev/fabtrail/custody/view"
 	"fabtrail.dev/fabtrail/ledger"
 	"fabtrail.dev/fabtrail/ledger/checkpoint"
+	"fabtrail.dev/fabtrail/ledger/entry"
 	"fabtrail.dev/fabtrail/witness"
 )
 
@@ -60,6 +61,19 @@ type Node struct {
 // when the log is empty. A *ledger.NoSign error says that signing could fork the
 // log.
 func Open(ctx context.Context, cfg Config) (*Node, error) {
+	n, err := open(ctx, cfg, nil)
+	if err != nil {
+		return nil, err
+	}
+	run, stop := context.WithCancel(context.Background())
+	n.stop = stop
+	n.work(run, "views", n.follow)
+	return n, nil
+}
+
+// open starts everything but the workers. before is called once the ledger is
+// open, and so is not in use by another process.
+func open(ctx context.Context, cfg Config, before func() error) (*Node, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
@@ -81,6 +95,11 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	var err error
+	if before != nil {
+		if err := before(); err != nil {
+			return nil, err
+		}
+	}
 	if n.views, err = view.Open(cfg.Folder.views()); err != nil {
 		return nil, fmt.Errorf("views: %w (they can be made anew: fabtraild rebuild)", err)
 	}
@@ -90,9 +109,6 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if n.api, err = n.newAPI(); err != nil {
 		return nil, err
 	}
-	run, stop := context.WithCancel(context.Background())
-	n.stop = stop
-	n.work(run, "views", n.follow)
 	ok = true
 	return n, nil
 }
@@ -138,7 +154,7 @@ func (n *Node) openLedger(ctx context.Context) error {
 		cfg.WitnessNotes = func(ctx context.Context) [][]byte { return witnessNotes(ctx, collector) }
 	}
 	n.ledger, err = ledger.Open(ctx, cfg)
-	application.manifest = func(sum [32]byte) ([]byte, error) { return n.ledger.Manifest(sum) }
+	application.manifest = func(sum entry.Hash) ([]byte, error) { return n.ledger.Manifest(sum) }
 	return err
 }
 
@@ -162,7 +178,8 @@ func witnessNotes(ctx context.Context, c *witness.Collector) [][]byte {
 	return notes
 }
 
-// postCharter makes the signed charter entry 0.
+// postCharter makes the signed charter entry 0. It returns once that is signed:
+// witnesses that verify the index read it over HTTP, which is not served yet.
 func (n *Node) postCharter(ctx context.Context) error {
 	if n.ledger.Signed().Size() > 0 {
 		return nil
@@ -171,11 +188,25 @@ func (n *Node) postCharter(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r := n.Submit(ctx, api.Caller{Party: "operator", Scopes: []api.Scope{api.ScopeAdmin}}, [][]byte{b})[0]
-	if r.Err != nil {
-		return fmt.Errorf("charter: %w", r.Err)
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answer := make(chan error, 1)
+	n.workers.Add(1)
+	go func() {
+		defer n.workers.Done()
+		r := n.Submit(context.WithoutCancel(ctx), api.Caller{Party: TokenIssuer, Scopes: []api.Scope{api.ScopeAdmin}}, [][]byte{b})[0]
+		if r.Err != nil {
+			cancel()
+		}
+		answer <- r.Err
+	}()
+	if err := n.ledger.WaitSigned(waiting, 0); err == nil {
+		return nil
 	}
-	return nil
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return fmt.Errorf("charter: %w", <-answer)
 }
 
 // work runs fn until stop; an error that is not the end of its context stops the

@@ -12,24 +12,24 @@ import (
 	"fabtrail.dev/fabtrail/ledger/checkpoint"
 )
 
-// Witness is one cosigner that the ledger asks.
-type Witness struct {
+// Cosigner is one witness that the ledger asks.
+type Cosigner struct {
 	URL   string
 	VKey  checkpoint.VKey
 	Index bool // it verifies the index before it cosigns
 }
 
 // ParseWitness reads "URL=VKEY" or "URL=FILE", FILE holding a vkey.
-func ParseWitness(s string, index bool) (Witness, error) {
+func ParseWitness(s string, index bool) (Cosigner, error) {
 	url, key, ok := strings.Cut(s, "=")
 	if !ok || !strings.HasPrefix(url, "http") {
-		return Witness{}, fmt.Errorf("witness %q: want URL=VKEY or URL=FILE", s)
+		return Cosigner{}, fmt.Errorf("witness %q: want URL=VKEY or URL=FILE", s)
 	}
 	v, err := ReadVKey(key)
 	if err != nil {
-		return Witness{}, fmt.Errorf("witness %q: %w", url, err)
+		return Cosigner{}, fmt.Errorf("witness %q: %w", url, err)
 	}
-	return Witness{URL: url, VKey: v, Index: index}, nil
+	return Cosigner{URL: url, VKey: v, Index: index}, nil
 }
 
 // ReadVKey reads a vkey, or the file of that name that holds one.
@@ -51,7 +51,7 @@ func ReadVKey(s string) (checkpoint.VKey, error) {
 // PolicyText writes a C2SP tlog-policy for a log and its witnesses: quorum of
 // them must cosign. Index witnesses count towards the quorum only when counted
 // is set. Without witnesses the policy is "quorum none".
-func PolicyText(log checkpoint.VKey, witnesses []Witness, quorum int, counted bool) (string, error) {
+func PolicyText(log checkpoint.VKey, witnesses []Cosigner, quorum int, counted bool) (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "log %s\n", log)
 	var members []string
@@ -78,7 +78,7 @@ func PolicyText(log checkpoint.VKey, witnesses []Witness, quorum int, counted bo
 // SetPolicy writes policy.txt and index.txt into the trust folder. A policy that
 // is there and differs is replaced only when replace is set: verifiers hold
 // copies of it.
-func (f Folder) SetPolicy(witnesses []Witness, quorum int, counted, replace bool) error {
+func (f Folder) SetPolicy(witnesses []Cosigner, quorum int, counted, replace bool) error {
 	signer, err := f.logSigner()
 	if err != nil {
 		return err

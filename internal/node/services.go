@@ -15,7 +15,6 @@ import (
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/internal/problem"
 	"fabtrail.dev/fabtrail/ledger"
-	"fabtrail.dev/fabtrail/ledger/checkpoint"
 	"fabtrail.dev/fabtrail/ledger/entry"
 )
 
@@ -70,7 +69,7 @@ func (n *Node) Statement(_ context.Context, who api.Caller, id entry.Hash) (api.
 		if err != nil {
 			return api.Recorded{}, err
 		}
-		if !slices.Contains(st.Parties(), who.Party) {
+		if !slices.Contains(partiesOf(st), who.Party) {
 			return api.Recorded{}, problem.New("not_entitled", "", "this statement is for the parties concerned")
 		}
 	}
@@ -95,32 +94,29 @@ func (n *Node) Entries(ctx context.Context, r api.EntryRange, yield func(api.Log
 	if r.Signed {
 		v = n.ledger.Signed()
 	}
-	for i := r.From; i < v.Size() && i-r.From < r.Limit; i++ {
+	to := v.Size()
+	if r.From >= to {
+		return nil
+	}
+	if r.Limit < to-r.From {
+		to = r.From + r.Limit
+	}
+	return v.Entries(r.From, to, func(i uint64, e entry.Entry, manifest entry.Hash) error {
 		if err := ctx.Err(); err != nil {
-			return err
-		}
-		e, err := v.Entry(i)
-		if err != nil {
 			return err
 		}
 		line := api.LogEntry{Index: i}
 		if e.Class != entry.Restricted || r.Restricted {
 			line.Cargo = e.Cargo()
-			sum, err := v.ManifestOf(i)
-			if err != nil {
-				return err
-			}
-			if !sum.IsZero() {
-				if line.Manifest, err = n.ledger.Manifest(sum); err != nil {
+			if !manifest.IsZero() {
+				var err error
+				if line.Manifest, err = n.ledger.Manifest(manifest); err != nil {
 					return err
 				}
 			}
 		}
-		if err := yield(line); err != nil {
-			return err
-		}
-	}
-	return nil
+		return yield(line)
+	})
 }
 
 // Inclusion implements api.Proofs.
@@ -129,12 +125,12 @@ func (n *Node) Inclusion(_ context.Context, index, size uint64) (entry.Hash, []e
 	if err != nil {
 		return entry.Hash{}, nil, err
 	}
-	leaf, err := v.LeafHash(index)
+	path, err := v.InclusionAt(index, size)
 	if err != nil {
 		return entry.Hash{}, nil, asProblem(err)
 	}
-	path, err := v.InclusionAt(index, size)
-	return leaf, path, asProblem(err)
+	e, err := v.Entry(index)
+	return e.LeafHash(), path, asProblem(err)
 }
 
 func (n *Node) at(size uint64) (*ledger.View, error) {
@@ -219,4 +215,26 @@ func (n *Node) publishedAge(v *ledger.View) time.Duration {
 	return time.Since(time.Unix(int64(c.QuorumTime), 0))
 }
 
-var _ = checkpoint.TypeLog
+// partiesOf names the parties that one statement concerns.
+func partiesOf(s *custody.Statement) []string {
+	var ps []string
+	if s.Event != nil {
+		ps = append(ps, s.Event.Actor)
+	}
+	switch b := s.Body.(type) {
+	case *custody.Release:
+		ps = append(ps, b.From, b.To)
+	case *custody.Uninstall:
+		ps = append(ps, b.To)
+	case *custody.Ownership:
+		ps = append(ps, b.From, b.To)
+	case *custody.SerialBlock:
+		ps = append(append(ps, b.Actor), b.Commissioners...)
+	case *custody.RoutePolicy:
+		ps = append(ps, b.Actor)
+		for _, step := range b.Steps {
+			ps = append(append(ps, step.From...), step.To...)
+		}
+	}
+	return ps
+}

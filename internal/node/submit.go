@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -209,4 +210,14 @@ func asProblem(err error) error {
 		return problem.New("not_signing", "", "the ledger has stopped taking statements").WithHint("submit again once it is back: nothing that was acknowledged is lost")
 	}
 	return fmt.Errorf("ledger: %w", err)
+}
+
+// mayIntroduceKeys is a cheap look for predicates that bring keys with them.
+func mayIntroduceKeys(payload []byte) bool {
+	for _, k := range []custody.Kind{custody.KindCharter, custody.KindAuthority, custody.KindParty, custody.KindKey} {
+		if bytes.Contains(payload, []byte(k.PredicateType())) {
+			return true
+		}
+	}
+	return false
 }

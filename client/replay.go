@@ -51,6 +51,13 @@ type Accusation struct {
 // maxAccused bounds the accusations that a Summary lists.
 const maxAccused = 1000
 
+// RuleEngine draws findings from what entries did; *rules.Engine is one. It is
+// asked for every statement that was folded, in log order, and keeps its rows in
+// st.
+type RuleEngine interface {
+	Apply(st custody.State, it custody.Item, eff custody.Effect) []custody.Finding
+}
+
 // ManifestStore keeps manifests by digest, for statements that name an earlier
 // statement and thereby its members.
 type ManifestStore interface {
@@ -72,6 +79,7 @@ func (m MemManifests) PutManifest(sum entry.Hash, b []byte) { m[sum] = b }
 type ReplayConfig struct {
 	State     custody.State // empty; nil: in memory
 	Manifests ManifestStore // nil: in memory
+	Rules     RuleEngine    // nil: those of package custody/rules
 	Charter   entry.Hash    // the charter's ID; zero: any
 	// Tile, if set, is called with every tile of hashes and every entry bundle
 	// as soon as it is full.
@@ -79,7 +87,7 @@ type ReplayConfig struct {
 	// Effect, if set, sees what each statement did.
 	Effect func(custody.Item, custody.Effect)
 	// Finding, if set, sees what the rules conclude.
-	Finding func(rules.Finding)
+	Finding func(index uint64, f custody.Finding)
 }
 
 // Replayer recomputes a log from its entries: every leaf, tile and root, every
@@ -116,6 +124,9 @@ func NewReplayer(cfg ReplayConfig) *Replayer {
 	}
 	if cfg.Manifests == nil {
 		cfg.Manifests = MemManifests{}
+	}
+	if cfg.Rules == nil {
+		cfg.Rules = rules.New()
 	}
 	if cfg.Tile == nil {
 		cfg.Tile = func(entry.TilePath, []byte) error { return nil }
@@ -351,15 +362,14 @@ func (r *Replayer) list(t entry.Topic, ref unitindex.Ref) error {
 
 // conclude runs the rules over one entry and adds their findings to the digest:
 //
-//	digest = SHA-256(digest before (32) | entry index u64 | finding ID (32))
+//	digest = SHA-256(digest before (32) | entry index u64 | finding ID in hex)
 func (r *Replayer) conclude(it custody.Item, eff custody.Effect) {
-	for _, f := range rules.Apply(r.cfg.State, it, eff) {
+	for _, f := range r.cfg.Rules.Apply(r.cfg.State, it, eff) {
 		r.nFindings++
-		id := f.ID()
-		b := binary.BigEndian.AppendUint64(r.findings[:], f.Index)
-		r.findings = sha256.Sum256(append(b, id[:]...))
+		b := binary.BigEndian.AppendUint64(r.findings[:], it.Index)
+		r.findings = sha256.Sum256(append(b, f.ID...))
 		if r.cfg.Finding != nil {
-			r.cfg.Finding(f)
+			r.cfg.Finding(it.Index, f)
 		}
 	}
 }

@@ -70,6 +70,9 @@ func (l *Log) signer(name string, typ byte) *checkpoint.Signer {
 	return s
 }
 
+// Cleanup has fn called when the test ends.
+func (l *Log) Cleanup(fn func()) { l.t.Cleanup(fn) }
+
 func (l *Log) must(err error) {
 	if err != nil {
 		l.t.Helper()

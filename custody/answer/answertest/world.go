@@ -36,7 +36,7 @@ type World struct {
 }
 
 // NewWorld returns a ledger with its charter, a product of GTIN 09506000134352
-// that "brand" owns, and the parties brand, maker, carrier, dist, installer,
+// that "brand" owns, and the parties brand, maker, maker2, carrier, dist, installer,
 // registrar, regulator and stranger.
 func NewWorld(l *Log) *World {
 	w := &World{Log: l, GTIN: "09506000134352", Parties: map[string]*Party{}}
@@ -55,7 +55,7 @@ func NewWorld(l *Log) *World {
 		name  string
 		roles []string
 	}{
-		{"brand", []string{custody.RoleBrand}}, {"maker", []string{custody.RoleMaker}},
+		{"brand", []string{custody.RoleBrand}}, {"maker", []string{custody.RoleMaker}}, {"maker2", []string{custody.RoleMaker}},
 		{"carrier", []string{custody.RoleCarrier}}, {"dist", []string{custody.RoleDistributor}},
 		{"installer", []string{custody.RoleInstaller, custody.RoleService}},
 		{"registrar", []string{custody.RoleRegistrar}}, {"regulator", []string{custody.RoleRegulator}},
@@ -147,6 +147,11 @@ func (w *World) Send(payload []byte, manifest *custody.Manifest, signers ...cryp
 	if err != nil {
 		return err
 	}
+	return w.SendSigned(s, manifest)
+}
+
+// SendSigned is Send for a statement whose signatures were verified.
+func (w *World) SendSigned(s *custody.Signed, manifest *custody.Manifest) error {
 	it := custody.Item{Index: uint64(len(w.Entries)), Time: w.Time, Signed: s}
 	var sum entry.Hash
 	if manifest != nil {
@@ -232,11 +237,11 @@ func (w *World) note(kind custody.Kind, p *Party, ref custody.UnitRef, body any)
 	return w.Do(kind, ref.URI, ev, body, nil, p)
 }
 
-// Block allows maker to commission lot.
+// Block allows maker and maker2 to commission lot.
 func (w *World) Block(lot string, count int64) {
 	w.t.Helper()
 	brand, maker := w.Parties["brand"], w.Parties["maker"]
-	w.Govern(custody.KindSerialBlock, w.Lot(lot), &custody.SerialBlock{Actor: brand.URI, Count: count, Commissioners: []string{maker.URI}}, brand)
+	w.Govern(custody.KindSerialBlock, w.Lot(lot), &custody.SerialBlock{Actor: brand.URI, Count: count, Commissioners: []string{maker.URI, w.Parties["maker2"].URI}}, brand)
 }
 
 // PedigreeKey is the pedigree key of a unit.
@@ -353,16 +358,9 @@ func (w *World) RevokeKey(p *Party) {
 }
 
 // Bind commissions one unit with a device key of its own.
-func (w *World) Bind(serial, lot string) (custody.UnitRef, crypto.Signer) {
+func (w *World) Bind(serial, lot string) {
 	w.t.Helper()
-	maker, ref, key := w.Parties["maker"], custody.UnitRef{URI: w.Unit(serial)}, Key("device "+serial)
-	dev, err := custody.NewKey(key.Public())
-	w.must(err)
-	ev := w.Event(maker, custody.First())
-	w.must(ev.SignDevice(key, custody.KindCommission, ref.URI, w.Ledger, 1))
-	w.Do(custody.KindCommission, ref.URI, ev, &custody.Commission{UnitKind: "device", Lot: lot,
-		Identity: &custody.DeviceIdentity{SPKI: base64.StdEncoding.EncodeToString(dev.SPKI)}}, nil, maker)
-	return ref, key
+	w.Bind2(serial, serial, lot)
 }
 
 // Assemble puts parts into parent.
@@ -386,4 +384,35 @@ func (w *World) Firmware(p *Party, ref custody.UnitRef, image entry.Hash) {
 func (w *World) Void(p *Party, ref custody.UnitRef, id entry.Hash) {
 	w.t.Helper()
 	w.note(custody.KindVoid, p, ref, &custody.Void{Voids: custody.DigestOf(id), Reason: "did_not_occur"})
+}
+
+// Retire ends a unit.
+func (w *World) Retire(p *Party, ref custody.UnitRef) {
+	w.t.Helper()
+	w.act(custody.KindRetire, p, ref, &custody.Retire{Reason: "destroyed"})
+}
+
+// Clone has maker2 commission a live serial again.
+func (w *World) Clone(serial, lot string) {
+	w.t.Helper()
+	maker := w.Parties["maker2"]
+	w.Do(custody.KindCommission, w.Unit(serial), w.Event(maker, custody.First()), &custody.Commission{UnitKind: "device", Lot: lot}, nil, maker)
+}
+
+// Claim is a stranger's acceptance of a unit that was never released to it.
+func (w *World) Claim(p *Party, ref custody.UnitRef) {
+	w.t.Helper()
+	w.act(custody.KindAccept, p, ref, &custody.Accept{Accepts: custody.DigestOf(w.Head(ref))})
+}
+
+// Bind2 commissions serial with the device key of another one.
+func (w *World) Bind2(serial, other, lot string) {
+	w.t.Helper()
+	maker, uri, key := w.Parties["maker"], w.Unit(serial), Key("device "+other)
+	dev, err := custody.NewKey(key.Public())
+	w.must(err)
+	ev := w.Event(maker, custody.First())
+	w.must(ev.SignDevice(key, custody.KindCommission, uri, w.Ledger, 1))
+	w.Do(custody.KindCommission, uri, ev, &custody.Commission{UnitKind: "device", Lot: lot,
+		Identity: &custody.DeviceIdentity{SPKI: base64.StdEncoding.EncodeToString(dev.SPKI)}}, nil, maker)
 }

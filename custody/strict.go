@@ -19,7 +19,7 @@ import (
 // Limits of JSON that was signed.
 const (
 	MaxDepth  = 32       // nesting of objects and arrays
-	MaxTokens = 40_000   // names, values, brackets
+	MaxTokens = 20_000   // names, values, brackets
 	MaxString = 32 << 10 // bytes of one string
 	// MaxInteger bounds the magnitude of every number: what all JSON readers
 	// agree on (RFC 8259 section 6).

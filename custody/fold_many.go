@@ -443,3 +443,10 @@ func (r *run) parentSeq(parent UnitRef) int64 {
 	}
 	return u.Seq
 }
+
+// MayCommission reports whether a party is entitled to commission a unit in a lot
+// (by URI; "" for none), whether or not the serial exists already.
+func MayCommission(st State, party, unit, lot string) bool {
+	r := &run{st: newOverlay(st), act: act{actor: party}}
+	return r.allowed(UnitRef{URI: unit}, lot) == ""
+}

@@ -128,6 +128,16 @@ func lotOf(unit, lot string) string {
 	return id.URI()
 }
 
+// LotOf is the lot of a unit that a commission brings into being: the statement's
+// subject if that is the lot, else the lot number within the unit's product. ""
+// if it has none.
+func LotOf(subject, unit, lot string) string {
+	if subject != unit {
+		return subject
+	}
+	return lotOf(unit, lot)
+}
+
 // serialURI is the unit URI of a serial in a lot's product.
 func serialURI(lot, serial string) (string, bool) {
 	gtin := gtinOf(lot)

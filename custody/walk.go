@@ -247,7 +247,7 @@ func (w *walker) survey(st *watchState, effects []Effect) *History {
 		items[i].Members = w.members(items[i])
 	}
 	h := Survey(st, w.root, items, effects)
-	h.State, h.Topics = st.MapState, w.topics
+	h.State, h.Topics, h.verified = st.MapState, w.topics, w.verified
 	return h
 }
 
@@ -266,13 +266,16 @@ type History struct {
 	Within []UnitRef // the loads and parents that it is in, innermost first
 	// Holds and Recalls are those in force on the unit, on what it is in, and on
 	// its parts.
-	Holds    []HoldInForce
-	Recalls  []RecallInForce
-	Parts    []Part
-	Twins    []Twin // other serials under its device keys
+	Holds   []HoldInForce
+	Recalls []RecallInForce
+	Parts   []Part
+	Twins   []Twin // other serials under its device keys
+	// Standing holds the parties that are no strangers to the unit; see Parties.
 	Standing map[string]bool
 	// Accused lists the entries of the closure that the door should have refused.
 	Accused []Accusation
+
+	verified map[deviceCheck]bool
 }
 
 // TopicUse is a topic of the closure with its complete list.

@@ -238,3 +238,24 @@ func (s *surveyor) accused() {
 		}
 	}
 }
+
+// Replay folds the history's items once more into an empty state and calls fn
+// after each, with the state as it was then: what rules are run on.
+func (h *History) Replay(fn func(State, Item, Effect)) {
+	lists := map[entry.Topic]bool{}
+	for _, t := range h.Topics {
+		lists[t.Topic] = true
+	}
+	st := MapState{}
+	f := Fold{Track: func(t entry.Topic) bool { return lists[t] }, verified: h.verified}
+	for _, it := range h.Items {
+		fn(st, it, f.Apply(st, it))
+	}
+}
+
+// Keeper returns who has a unit in hand: its holder, or that of the outermost load
+// or parent that it is in; while it is on its way, the sender. "" if nobody.
+func Keeper(st State, ref UnitRef) string {
+	r := &run{st: newOverlay(st), units: map[UnitRef]*Unit{}}
+	return r.keeper(r.unit(ref))
+}

@@ -74,6 +74,7 @@ const (
 	Lane             ID = "LANE"
 	Travel           ID = "TRAVEL"
 	PartTwice        ID = "PART_TWICE"
+	Possession       ID = "POSSESSION"
 	DeviceKeyTwice   ID = "DEVICE_KEY_TWICE"
 	Counter          ID = "COUNTER"
 	AfterEnd         ID = "AFTER_END"
@@ -106,6 +107,7 @@ var Table = []Rule{
 	{Market, Policy, true, custody.WeightCheck, "units came to market outside the countries that their serial block allows"},
 	{NonCustodian, Policy, true, custody.WeightCheck, "a party acted on a unit that it did not hold"},
 	{PartTwice, Contradiction, true, custody.WeightCheck, "one part was built into two devices"},
+	{Possession, Contradiction, true, custody.WeightCheck, "a device signed that is not the one whose key is bound to the serial"},
 	{SerialNotInBlock, Policy, true, custody.WeightCheck, "a serial was commissioned that no serial block gives to that party"},
 	{Travel, Geography, true, custody.WeightCheck, "a unit was in two places that no journey joins in the time between"},
 	{UnknownSerial, Policy, true, custody.WeightCheck, "a statement tells of a serial that nobody has commissioned"},

@@ -7,11 +7,11 @@ import (
 	"fabtrail.dev/fabtrail/ledger/entry"
 )
 
-// ForUnit gives what findings say about the unit of a history, for its verdict:
+// Conclude gives what findings say about the unit of a history, for its verdict:
 // first those that its closure shows by itself, then those that were logged about
 // it. item fetches verified entries that findings name, in the closure or not; it
 // may be nil. What accuses the operator is left out: History.Accused has it.
-func ForUnit(h *custody.History, item func(index uint64) (custody.Item, bool)) []custody.Conclusion {
+func Conclude(h *custody.History, item func(index uint64) (custody.Item, bool)) []custody.Conclusion {
 	c := concluder{h: h, item: item, parts: map[custody.UnitRef]bool{}}
 	for _, p := range h.Parts {
 		if p.URI != "" {

@@ -212,13 +212,20 @@ type checker struct {
 	err  *problem.Problem
 }
 
-func (c *checker) fail(field, format string, a ...any) *problem.Problem {
+func (c *checker) fail(field, format string, a ...any) failure {
 	p := problem.New("invalid_statement", c.base+field, format, a...)
 	if c.err == nil {
 		c.err = p
 	}
-	return p // a hint may be added; it is lost when an earlier problem stands
+	return failure{p}
 }
+
+// failure lets a hint be added to a problem; the hint is lost when an earlier
+// problem stands.
+type failure struct{ p *problem.Problem }
+
+// WithHint says what to do.
+func (f failure) WithHint(format string, a ...any) { f.p.Hint = fmt.Sprintf(format, a...) }
 
 func (c *checker) problem(err error, field string) {
 	if c.err == nil && err != nil {

@@ -114,7 +114,7 @@ func (w *Where) check(c *checker, k Kind) {
 	g := c.geo("/where/geo", w.Geo)
 	if c.err == nil && w.Geo != "" && (k == KindInstall || k == KindUninstall) && !g.coarse() {
 		c.problem(mustSeal("", "the exact place of an installation stands in a sealed group only"), "/where/geo")
-		c.err.WithHint("round to two decimals and state at least 1000 m, such as geo:52.52,13.40;u=1000; seal the exact place")
+		c.err.Hint = "round to two decimals and state at least 1000 m, such as geo:52.52,13.40;u=1000; seal the exact place"
 	}
 }
 

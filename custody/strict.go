@@ -174,7 +174,7 @@ func scanJSON(b []byte, mode scanMode) (scanStats, error) {
 	s := scanner{dec: jsontext.NewDecoder(bytes.NewBuffer(b)), mode: mode}
 	for {
 		tok, err := s.dec.ReadToken()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			if s.stats.Tokens == 0 {
 				return s.stats, problem.New("malformed_json", "", "there is no JSON here")
 			}

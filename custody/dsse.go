@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/hdevalence/ed25519consensus"
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
@@ -53,13 +54,13 @@ func ParseDSSE(body []byte) (DSSE, error) {
 	if n := len(w.Signatures); n == 0 || n > entry.MaxSignatures {
 		return DSSE{}, problem.New("signature_count", "/signatures", "the envelope has %d signatures, want 1 to %d", n, entry.MaxSignatures)
 	}
+	if n := base64.StdEncoding.DecodedLen(len(w.Payload)) - strings.Count(last2(w.Payload), "="); n > entry.MaxPayload {
+		return DSSE{}, problem.New("too_large", "/payload", "the payload has %d bytes, limit %d", n, entry.MaxPayload)
+	}
 	var d DSSE
 	var err error
 	if d.Payload, err = decodeBase64(w.Payload); err != nil {
 		return DSSE{}, at(err, "/payload")
-	}
-	if n := len(d.Payload); n > entry.MaxPayload {
-		return DSSE{}, problem.New("too_large", "/payload", "the payload has %d bytes, limit %d", n, entry.MaxPayload)
 	}
 	for i, sw := range w.Signatures {
 		field := pointer("/signatures", i)
@@ -82,6 +83,8 @@ func ParseDSSE(body []byte) (DSSE, error) {
 	}
 	return d, nil
 }
+
+func last2(s string) string { return s[max(0, len(s)-2):] }
 
 // Marshal returns the JSON of an envelope with its fields in fixed order.
 func (d DSSE) Marshal() []byte {
@@ -135,7 +138,8 @@ func Open(d DSSE, keys KeyLookup) (*Signed, error) {
 	return p.signed, nil
 }
 
-// OpenCanonical is Open for canonical envelope bytes, as cargo holds them.
+// OpenCanonical is Open for canonical envelope bytes, as cargo holds them. The
+// result shares memory with envelope.
 func OpenCanonical(envelope []byte, keys KeyLookup) (*Signed, error) {
 	e, err := entry.ParseEnvelope(envelope)
 	if err != nil {

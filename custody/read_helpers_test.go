@@ -210,6 +210,7 @@ func samples(t testing.TB) []sample {
 		{"key rotate", KindKey, makerURI, nil, &KeyChange{Action: ActionRotate, Key: Digest{SHA256: mustKey(t, edKey(11).Public()).ID()}, New: &newKey}, []crypto.Signer{edKey(11), edKey(12)}},
 		{"key revoke", KindKey, makerURI, nil, &KeyChange{Action: ActionRevoke, Key: DigestOf(someHash), Reason: "lost", CompromisedSince: "2026-11-01T00:00:00Z"}, one},
 		{"product", KindProduct, productURI, nil, &Product{Owner: makerURI, Name: "Meter 3", Kind: "device"}, two},
+		{"product of another", KindProduct, productURI, nil, &Product{Owner: installerURI}, two},
 		{"recall lot", KindRecall, lotURI, nil, &Recall{Actor: makerURI, Action: ActionOpen, Selector: Selector{Lot: lotURI}, Reason: "cracked die"}, one},
 		{"recall artefact close", KindRecall, ArtefactURIPrefix + someHash.String(), nil, &Recall{Actor: makerURI, Action: ActionClose, Closes: &Digest{SHA256: otherHash.String()},
 			Selector: Selector{Artefact: &Digest{SHA256: someHash.String()}, GTINs: []string{"09506000134352"}}}, one},

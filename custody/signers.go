@@ -114,40 +114,46 @@ func (r Requirement) check(signers []entry.Hash, dir SignerDirectory) error {
 		used[i] = true
 	}
 	for _, party := range r.Parties {
-		n := 0
-		for i, k := range signers {
-			if p, ok := dir.PartyOf(k); ok && p == party {
-				used[i] = true
-				n++
-			}
-		}
-		if n != 1 {
-			return problem.New("wrong_signers", "/signatures", "%d keys of %s signed, want exactly one", n, party).
-				WithHint("sign with one enrolled key of that party")
+		if err := r.checkParty(party, signers, used, dir); err != nil {
+			return err
 		}
 	}
-	if r.Authorities {
-		parties := map[string]bool{}
-		for i, k := range signers {
-			if p, ok := dir.AuthorityOf(k); ok {
-				used[i] = true
-				parties[p] = true
-			}
+	parties := map[string]bool{}
+	for i, k := range signers {
+		if !r.Authorities {
+			break
 		}
-		if i := slices.Index(used, false); i >= 0 {
-			return extraSigner(signers[i])
-		}
-		if int64(len(parties)) < dir.Threshold() {
-			return problem.New("threshold_not_met", "/signatures", "%d distinct authority parties signed, want %d", len(parties), dir.Threshold())
+		if p, ok := dir.AuthorityOf(k); ok {
+			used[i] = true
+			parties[p] = true
 		}
 	}
 	if i := slices.Index(used, false); i >= 0 {
-		return extraSigner(signers[i])
+		return problem.New("wrong_signers", "/signatures", "key %s signed, but is not one that this predicate requires", signers[i]).
+			WithHint("remove that signature")
+	}
+	if r.Authorities && int64(len(parties)) < dir.Threshold() {
+		return problem.New("threshold_not_met", "/signatures", "%d distinct authority parties signed, want %d", len(parties), dir.Threshold())
 	}
 	return nil
 }
 
-func extraSigner(k entry.Hash) error {
-	return problem.New("wrong_signers", "/signatures", "key %s signed, but is not one that this predicate requires", k).
-		WithHint("remove that signature")
+// checkParty marks the one key of a party that signed. An authority that is also
+// the party may sign with its key as an authority, or with both.
+func (r Requirement) checkParty(party string, signers []entry.Hash, used []bool, dir SignerDirectory) error {
+	all, own := 0, 0
+	for i, k := range signers {
+		if p, ok := dir.PartyOf(k); ok && p == party {
+			used[i] = true
+			all++
+			if _, authority := dir.AuthorityOf(k); !r.Authorities || !authority {
+				own++
+			}
+		}
+	}
+	if all == 0 || own > 1 {
+		return problem.New("wrong_signers", "/signatures", "%d keys of %s signed, want exactly one", all, party).
+			WithHint("sign with one enrolled key of that party")
+	}
+	return nil
 }

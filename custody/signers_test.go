@@ -21,7 +21,8 @@ func (d testDirectory) find(h entry.Hash, of map[int]string) (string, bool) {
 }
 
 func (d testDirectory) PartyOf(h entry.Hash) (string, bool) {
-	return d.find(h, map[int]string{10: makerURI, 13: makerURI, 11: carrierURI, 14: installerURI})
+	// As the ledger's own directory does, authorities' keys act for their parties.
+	return d.find(h, map[int]string{1: makerURI, 2: carrierURI, 3: carrierURI, 10: makerURI, 13: makerURI, 11: carrierURI, 14: installerURI})
 }
 
 func (d testDirectory) AuthorityOf(h entry.Hash) (string, bool) {
@@ -48,7 +49,8 @@ func TestCheckSigners(t *testing.T) {
 		{"actor", "hold", k(10), ""},
 		{"another key of the actor", "hold", k(13), ""},
 		{"another party", "hold", k(11), "wrong_signers"},
-		{"an authority instead of the actor", "hold", k(1), "wrong_signers"},
+		{"an authority's key of the actor", "hold", k(1), ""},
+		{"an authority instead of the actor", "hold", k(2), "wrong_signers"},
 		{"both parties", "ownership", k(10, 11), ""},
 		{"both parties, other order", "ownership", k(11, 10), ""},
 		{"two keys of one party", "ownership", k(10, 13), "wrong_signers"},
@@ -61,10 +63,13 @@ func TestCheckSigners(t *testing.T) {
 		{"no authority", "rule-set", k(10), "wrong_signers"},
 		{"owner and authorities", "product", k(1, 2, 10), ""},
 		{"owner without authorities", "product", k(10), "threshold_not_met"},
-		{"authorities without the owner", "product", k(1, 2), "wrong_signers"},
+		{"the owner is an authority", "product", k(1, 2), ""},
+		{"two keys of the owner", "product", k(1, 2, 10, 13), "wrong_signers"},
+		{"authorities without the owner", "product of another", k(1, 2), "wrong_signers"},
+		{"owner who is no authority, and authorities", "product of another", k(1, 2, 14), ""},
 		{"recall by the owner", "recall lot", k(10), ""},
 		{"recall by the authorities", "recall lot", k(1, 2), ""},
-		{"recall by one authority", "recall lot", k(1), "threshold_not_met"},
+		{"recall by one authority", "recall lot", k(2), "threshold_not_met"},
 		{"recall by owner and authorities", "recall lot", k(1, 2, 10), "wrong_signers"},
 		{"recall by another party", "recall lot", k(11), "wrong_signers"},
 		{"revocation by the authorities", "key revoke", k(1, 2), ""},
@@ -76,7 +81,7 @@ func TestCheckSigners(t *testing.T) {
 		{"charter", "charter", k(1, 2), ""},
 		{"rotation", "key rotate", k(11, 12), ""},
 		{"a block by its actor", "serial-block", k(10), ""},
-		{"a block by the authorities", "serial-block", k(1), "wrong_signers"},
+		{"a block by another authority", "serial-block", k(2), "wrong_signers"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

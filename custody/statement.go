@@ -89,7 +89,8 @@ func (c *Chain) UnmarshalJSON(b []byte) error {
 // one subject, of a predicate of the closed table, every field of which is of its
 // grammar and consistent with the others. Unknown fields are ignored; see
 // scanJSON for what is refused everywhere. What needs the ledger's state is not
-// judged here. Errors are *problem.Problem with a JSON pointer into the payload.
+// judged here. Errors are *problem.Problem with a JSON pointer into the payload. The
+// result keeps payload.
 func Parse(payload []byte) (*Statement, error) {
 	if n := len(payload); n == 0 || n > entry.MaxPayload {
 		return nil, problem.New("too_large", "", "the payload has %d bytes, want 1 to %d", n, entry.MaxPayload)

@@ -118,6 +118,18 @@ func (p *planner) parent(e *Event) *item {
 	return p.item(e.Parent, id)
 }
 
+// children resolves the children of a parent, which cannot be one of them.
+func (p *planner) children(e *Event, parent string) (out []*item) {
+	for _, it := range p.items(e.EPCs) {
+		if it.ref.URI == parent {
+			p.problem("invalid_epcis", it.Value, "%s cannot be in itself", parent)
+			continue
+		}
+		out = append(out, it)
+	}
+	return out
+}
+
 // manifestOf makes the manifest of units that are packed or unpacked. Units whose
 // head is not known cannot be named and are refused one by one.
 func (p *planner) manifestOf(items []*item, inside custody.UnitRef) (*custody.Manifest, []*item) {
@@ -159,8 +171,11 @@ func (p *planner) pack(e *Event) {
 		return
 	}
 	parent := p.parent(e)
-	children := p.items(e.EPCs)
-	if parent == nil || !p.require(children) || p.repeated(parent.ref.URI) {
+	if parent == nil {
+		return
+	}
+	children := p.children(e, parent.ref.URI)
+	if !p.require(children) || p.repeated(parent.ref.URI) {
 		return
 	}
 	adds := parent.ref.IsLoad() && parent.phase == custody.PhaseHeld && parent.party == p.opt.Party && parent.place == custody.Free && !parent.stale
@@ -212,7 +227,7 @@ func (p *planner) unpack(e *Event) {
 	if parent == nil || p.repeated(parent.ref.URI) || !p.ready(parent, true) {
 		return
 	}
-	children := p.items(e.EPCs)
+	children := p.children(e, parent.ref.URI)
 	if len(e.EPCs) == 0 && len(e.Classes) == 0 {
 		var ok bool
 		if children, ok = p.everything(parent); !ok {
@@ -275,7 +290,6 @@ func (p *planner) everything(parent *item) ([]*item, bool) {
 // associate puts children into their parent.
 func (p *planner) associate(e *Event, action string) {
 	parents := p.items([]Value{e.Parent})
-	children := p.unitsOnly(p.items(e.EPCs), "assembled")
 	if len(parents) == 0 {
 		p.require(nil)
 		return
@@ -285,6 +299,7 @@ func (p *planner) associate(e *Event, action string) {
 		p.pack(e) // things in a container are packed, whatever the step is called
 		return
 	}
+	children := p.unitsOnly(p.children(e, parent.ref.URI), "assembled")
 	if !p.repeated(parent.ref.URI) {
 		p.assemble(parent, children, e.Classes, action, false)
 	}
@@ -375,7 +390,6 @@ func (p *planner) remove(e *Event) {
 		return
 	}
 	parents := p.items([]Value{e.Parent})
-	children := p.unitsOnly(p.items(e.EPCs), "removed")
 	if len(parents) == 0 {
 		p.require(nil)
 		return
@@ -388,6 +402,7 @@ func (p *planner) remove(e *Event) {
 	if p.repeated(parent.ref.URI) {
 		return
 	}
+	children := p.unitsOnly(p.children(e, parent.ref.URI), "removed")
 	if len(e.EPCs) == 0 && len(e.Classes) == 0 {
 		uris, err := p.res.Parts(parent.ref.URI)
 		if p.fail(err) {

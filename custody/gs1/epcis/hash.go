@@ -331,15 +331,15 @@ func hashTime(s string) string {
 // decimal writes a JSON number without exponent and without trailing zeros.
 func decimal(s string) string {
 	mantissa, exp, hasExp := strings.Cut(strings.ToLower(s), "e")
-	if hasExp && len(strings.TrimLeft(exp, "+-0")) > 3 {
-		return s
+	if hasExp && (len(strings.TrimLeft(exp, "+-0")) > 2 || len(s) > 400) {
+		return s // no measured value is like that, and expanding it would cost much
 	}
 	if hasExp {
 		r, ok := new(big.Rat).SetString(mantissa + "e" + exp)
 		if !ok {
 			return s
 		}
-		mantissa = r.FloatString(1200)
+		mantissa = r.FloatString(100 + len(mantissa))
 	}
 	if strings.Contains(mantissa, ".") {
 		mantissa = strings.TrimRight(strings.TrimRight(mantissa, "0"), ".")

@@ -62,7 +62,7 @@ func newLedger(t *testing.T) *ledger {
 	l.id = l.posted[0].s.ID
 	for party, roles := range map[string][]string{
 		maker:     {custody.RoleMaker, custody.RoleBrand, custody.RoleRegistrar},
-		carrier:   {custody.RoleCarrier},
+		carrier:   {custody.RoleCarrier, custody.RoleMaker},
 		installer: {custody.RoleInstaller, custody.RoleService},
 	} {
 		l.govern(custody.KindParty, party, &custody.Party{LegalName: party, Roles: roles, Keys: []custody.KeyRecord{record(party)}}, authority, party)

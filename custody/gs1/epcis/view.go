@@ -141,6 +141,9 @@ func (p *planner) ready(it *item, chained bool) bool {
 	case it.place == custody.InLoad:
 		_ = p.problem("unpack_first", it.Value, "%s is packed in %s", it.ref.URI, it.in.URI).
 			WithHint("what moves it is the hand-over of its container; unpack it to move it alone")
+	case it.place == custody.PartOf:
+		_ = p.problem("unpack_first", it.Value, "%s is part of %s", it.ref.URI, it.in.URI).
+			WithHint("it moves with the unit that it is part of; disassemble that to move it alone")
 	default:
 		return true
 	}

@@ -214,12 +214,9 @@ func (j job) accept(p *peer, text string) (checkpoint.NoteSig, error) {
 		return none, err
 	}
 	for _, s := range sigs {
-		if !p.vkey.Made(s) {
-			continue
-		}
 		one := checkpoint.Note{Text: j.own.Text, Sigs: []checkpoint.NoteSig{s}}
 		if at, err := p.vkey.VerifyCosignature(one); err != nil || at != t {
-			continue // an older one beside it
+			continue // by another key, or an older one beside it
 		}
 		now := j.c.cfg.Clock()
 		if off := time.Unix(int64(t), 0).Sub(now); off.Abs() > j.c.cfg.MaxSkew {

@@ -219,7 +219,19 @@ var behaviours = []struct {
 	{"created", status(201, "— x AAAAAAA=\n"), "status-201"},
 	{"empty 200", status(200, ""), "bad-answer"},
 	{"page for an answer", status(200, "<html>\n"), "bad-answer"},
-	{"huge body", status(200, strings.Repeat("— x AAAAAAA=\n", maxAnswer/10)), "bad-answer"},
+	{"good line in a huge body", signs(func(_ *ring, s *site, cp checkpoint.Checkpoint) string {
+		junk := checkpoint.NoteSig{Name: "x", Sig: make([]byte, maxAnswer/100)}
+		return cosigAt(s, cp.Text(), 0).Line() + strings.Repeat(junk.Line(), 100)
+	}), "bad-answer"},
+	{"endless body", func(r *ring, _ *site) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			for line := []byte("— x AAAAAAA=\n"); ; {
+				if _, err := w.Write(line); err != nil {
+					return
+				}
+			}
+		}
+	}, "bad-answer"},
 	{"409 without its type", conflicts("3\n", "text/plain"), "status-409"},
 	{"409 with a charset", conflicts("3\n", "text/x.tlog.size; charset=utf-8"), "status-409"},
 	{"409 with garbage", conflicts("three\n", sizeType), "bad-answer"},

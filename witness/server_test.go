@@ -258,9 +258,10 @@ func TestRollbackRace(t *testing.T) {
 		f := newWitness(t, "w.example", func(c *Config) { g.Store, c.Store = c.Store, g })
 		answers := map[uint64]chan *httptest.ResponseRecorder{}
 		for _, size := range []uint64{10, 20} {
-			answers[size] = make(chan *httptest.ResponseRecorder, 1)
+			answer := make(chan *httptest.ResponseRecorder, 1)
+			answers[size] = answer
 			body := f.log.request(t, 0, size).Marshal()
-			go func() { answers[size] <- post(f, body) }()
+			go func() { answer <- post(f, body) }()
 		}
 		<-g.arrived
 		<-g.arrived // both have passed every check

@@ -124,8 +124,8 @@ func TestVerifyDistinguishes(t *testing.T) {
 		return bad(i, s)
 	}
 	short := func(i int) Note { s := n.Sigs[i]; s.Sig = s.Sig[:len(s.Sig)-1]; return bad(i, s) }
-	zero := n.Sigs[1]
-	zero.Sig = append(make([]byte, 8), zero.Sig[8:]...)
+	zero := n.Sigs[1] // a true signature over time 0
+	zero.Sig = append(make([]byte, 8), ed25519.Sign(seed("a.example/w"), cosignMessage(n.Text, 0))...)
 	older := must[NoteSig](t)(wit(t, "a").Cosign(n.Text, 50))
 	newer := must[NoteSig](t)(wit(t, "a").Cosign(n.Text, 150))
 	for _, c := range []struct {
@@ -222,6 +222,23 @@ func TestVKeyRefusesWeakKeys(t *testing.T) {
 		if _, err := NewVKey("x.example", TypeLog, pub); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	// the second encodings (y + p) of points that are otherwise fine
+	found := 0
+	for y := byte(2); y < 19; y++ {
+		canonical := append([]byte{y}, make([]byte, 31)...)
+		if _, err := NewVKey("x.example", TypeLog, canonical); err != nil {
+			continue // no such point
+		}
+		found++
+		again := bytes.Repeat([]byte{0xff}, 32)
+		again[0], again[31] = 0xed+y, 0x7f
+		if _, err := NewVKey("x.example", TypeLog, again); !errors.Is(err, ErrMalformed) {
+			t.Errorf("second encoding of y = %d: %v", y, err)
+		}
+	}
+	if found == 0 {
+		t.Error("no point to encode twice")
 	}
 }
 

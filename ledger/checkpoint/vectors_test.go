@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -339,7 +340,7 @@ func TestPolicyVectors(t *testing.T) {
 	badC := signed(t, cpAt(9), times, "a", "b", "c")
 	badC.Sigs[3].Sig[40] ^= 1
 	zeroTime := signed(t, cpAt(9), times, "a", "b")
-	copy(zeroTime.Sigs[1].Sig, make([]byte, 8))
+	zeroTime.Sigs[1].Sig = append(make([]byte, 8), ed25519.Sign(seed("a.example/w"), cosignMessage(zeroTime.Text, 0))...)
 	other := strings.Replace(note("a", "b"), origin+"\n9", "other.example\n9", 1)
 	bad := func(name, policy string) verifyVector {
 		return verifyVector{Name: name, Policy: policy, Note: note("a", "b", "c"), Outcome: "malformed"}

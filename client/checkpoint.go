@@ -43,8 +43,11 @@ func (t *Trust) VerifyNote(note []byte) (*Seen, error) {
 	}
 	s := &Seen{Cosigned: c}
 	for _, k := range t.Index {
-		if _, err := k.VerifyCosignature(n); err == nil {
+		switch _, err := k.VerifyCosignature(n); {
+		case err == nil:
 			s.Index = append(s.Index, k.Name)
+		case !errors.Is(err, checkpoint.ErrNoSignature):
+			return nil, err // signed-note: a known key's bad signature refuses the note
 		}
 	}
 	return s, nil

@@ -26,7 +26,11 @@ import (
 //	LATEKEY   its maker's key was rotated
 func tale(t testing.TB) *answertest.World {
 	t.Helper()
-	w := answertest.NewWorld(answertest.NewLog(t))
+	return taleOn(answertest.NewLog(t))
+}
+
+func taleOn(l *answertest.Log) *answertest.World {
+	w := answertest.NewWorld(l)
 	maker, carrier, dist, inst := w.Parties["maker"], w.Parties["carrier"], w.Parties["dist"], w.Parties["installer"]
 	for _, lot := range []string{"L1", "L2"} {
 		w.Block(lot, 1000)

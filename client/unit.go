@@ -340,7 +340,7 @@ func (r *Report) charter(t *Trust, h *custody.History) bool {
 func (v *Verifier) judge(r *Report, h *custody.History, src *answer.Source) {
 	r.History, r.Lines = h, lines(h)
 	r.pass(CheckHistory, "%d entries fold to one state", len(h.Items))
-	r.Verdict = custody.Judge(h, custody.Inputs{Complete: r.Complete, Findings: rules.ForUnit(h, src.Item)})
+	r.Verdict = custody.Judge(h, custody.Inputs{Complete: r.Complete, Findings: rules.Conclude(h, src.Item)})
 	if r.AsOf.Time == "" && slices.Contains([]custody.Word{custody.Verified, custody.VerifiedNote}, r.Word) {
 		r.worsen(CheckFreshness, custody.WeightNote, "no witnesses vouch for the time of the checkpoint")
 	}

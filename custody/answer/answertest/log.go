@@ -46,6 +46,12 @@ type Log struct {
 	Honest    bool               // whether the index-verifying cosigner agrees to what Publish signs
 	Note      []byte             // the published checkpoint
 	Published uint64
+
+	// Hide, if set, keeps entry n out of the list of a topic: a false index. The
+	// index-verifying cosigner notices, so Honest is to be false.
+	Hide func(n uint64, topic entry.Hash) bool
+	// OnPublish, if set, is called after every Publish.
+	OnPublish func()
 }
 
 // NewLog returns an empty log with three witnesses and an index-verifying
@@ -118,7 +124,7 @@ func (l *Log) Add(e entry.Entry, manifest entry.Hash, topics ...entry.Hash) uint
 	}
 	seen := map[entry.Hash]bool{}
 	for _, t := range topics {
-		if seen[t] {
+		if seen[t] || l.Hide != nil && l.Hide(n, t) {
 			continue
 		}
 		seen[t] = true
@@ -137,6 +143,9 @@ func (l *Log) Publish() {
 	l.must(err)
 	l.Add(entry.Entry{Class: entry.Index, Covers: uint64(len(l.Entries)), IndexRoot: root}, entry.Hash{})
 	l.Sign()
+	if l.OnPublish != nil {
+		l.OnPublish()
+	}
 }
 
 // Sign has the present tree signed and cosigned.

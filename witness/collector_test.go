@@ -225,8 +225,8 @@ var behaviours = []struct {
 	}), "bad-answer"},
 	{"endless body", func(r *ring, _ *site) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
-			for line := []byte("— x AAAAAAA=\n"); ; {
-				if _, err := w.Write(line); err != nil {
+			for lines := []byte(strings.Repeat("— x AAAAAAA=\n", 1000)); ; {
+				if _, err := w.Write(lines); err != nil {
 					return
 				}
 			}

@@ -72,7 +72,7 @@ func (f Folder) Init(c InitConfig) error {
 	if _, err := os.Stat(f.charter()); err == nil {
 		return ErrExists
 	}
-	for _, dir := range []string{string(f), filepath.Dir(f.key("")), f.Trust()} {
+	for _, dir := range []string{string(f), f.key(""), f.Trust()} {
 		mode := fs.FileMode(0o755)
 		if dir != f.Trust() && dir != string(f) {
 			mode = 0o700

@@ -24,11 +24,12 @@ func (r reader) Manifest(sum entry.Hash) ([]byte, error) { return r.manifest(sum
 // Unit implements api.Units: the whole closure for those entitled, the proof of
 // absence for everybody, a status word for the rest.
 func (n *Node) Unit(_ context.Context, who api.Caller, q api.UnitQuery) ([]byte, error) {
-	uri, scanned, err := gs1.Scan(q.URI)
+	scanned, err := gs1.Scan(q.URI)
 	if err != nil {
 		return nil, err
 	}
-	key, err := pedigreeKey(q.PedigreeKey, scanned)
+	uri := scanned.ID.URI()
+	key, err := pedigreeKey(q.PedigreeKey, scanned.Pedigree)
 	if err != nil {
 		return nil, err
 	}

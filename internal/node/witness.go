@@ -58,7 +58,7 @@ func OpenWitness(c WitnessConfig) (*Witness, error) {
 		return nil, err
 	}
 	metrics := witness.NewMetrics()
-	srv, err := witness.NewServer(witness.Config{
+	srv, err := witness.New(witness.Config{
 		Logs: c.Logs, Signer: signer, Store: store, Check: c.Check, Metrics: metrics, Logger: c.Log,
 	})
 	if err != nil {

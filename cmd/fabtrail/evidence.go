@@ -1,0 +1,109 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"fabtrail.dev/fabtrail/client"
+	"fabtrail.dev/fabtrail/custody"
+	"fabtrail.dev/fabtrail/internal/cli"
+	"fabtrail.dev/fabtrail/ledger/entry"
+)
+
+// forkFile is where the proof of a fork is written.
+const forkFile = "fork-proof.json"
+
+func saveFork(c *cobra.Command, f *client.Fork) error {
+	b, err := f.Marshal()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(forkFile, b, 0o644); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.ErrOrStderr(), "The log has shown two histories. The proof is in %s: show it to others, and check it with 'fabtrail verify fork %s'.\n", forkFile, forkFile)
+	return nil
+}
+
+func verifyForkCmd() *cobra.Command {
+	var f remoteFlags
+	c := &cobra.Command{
+		Use:     "fork FILE",
+		Short:   "Check a fork proof, offline",
+		Long:    "Check a file that is said to prove that a log showed two histories. Exit code 0: it does; 1: it does not.",
+		Example: "  fabtrail verify fork fork-proof.json --trust ./trust",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			t, err := f.trusted()
+			if err != nil {
+				return err
+			}
+			b, err := os.ReadFile(args[0])
+			if err != nil {
+				return err
+			}
+			fork, err := client.ParseFork(b)
+			if err != nil {
+				return err
+			}
+			conviction, err := fork.Judge(t)
+			if err != nil {
+				return fmt.Errorf("this proves no fork: %w", err)
+			}
+			return cli.Print(c, map[string]any{"fork": true, "conviction": conviction}, func(w io.Writer) {
+				fmt.Fprintf(w, "%s: %s\n", cli.Colour(w, "red", "FORK"), conviction.Says)
+			})
+		},
+	}
+	f.add(c, true)
+	return c
+}
+
+func verifyReceiptCmd() *cobra.Command {
+	var f remoteFlags
+	c := &cobra.Command{
+		Use:     "receipt STATEMENT RECEIPT",
+		Short:   "Check a receipt (C2SP tlog-proof), offline",
+		Long:    "Check that a receipt proves a signed statement to be in the log, under the trust folder. STATEMENT is the DSSE envelope as it was submitted.",
+		Example: "  fabtrail verify receipt commission.json 3f2a....tlog-proof --trust ./trust",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			t, err := f.trusted()
+			if err != nil {
+				return err
+			}
+			_, envelopes, err := readEnvelopes(c.InOrStdin(), args[:1])
+			if err != nil {
+				return err
+			}
+			d, err := custody.ParseDSSE(envelopes[0])
+			if err != nil {
+				return err
+			}
+			env := entry.Envelope{Payload: d.Payload, Signatures: slices.Clone(d.Signatures)}
+			slices.SortFunc(env.Signatures, func(a, b entry.Signature) int { return bytes.Compare(a.Key[:], b.Key[:]) })
+			canonical, err := env.Marshal()
+			if err != nil {
+				return err
+			}
+			b, err := os.ReadFile(args[1])
+			if err != nil {
+				return err
+			}
+			r, err := t.VerifyReceipt(b, canonical, d.Payload)
+			if err != nil {
+				return err
+			}
+			return cli.Print(c, map[string]any{"ok": true, "index": r.Index, "time": r.Time}, func(w io.Writer) {
+				fmt.Fprintf(w, "%s: the statement is entry %d of %s\n", cli.Colour(w, "green", "OK"), r.Index, t.Log.Name)
+			})
+		},
+	}
+	f.add(c, true)
+	return c
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"crypto"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"fabtrail.dev/fabtrail/custody"
+	"fabtrail.dev/fabtrail/internal/cli"
+)
+
+func keygenCmd() *cobra.Command {
+	var algorithm, out string
+	names := make([]string, 0, 4)
+	for _, a := range custody.Algorithms() {
+		names = append(names, string(a))
+	}
+	c := &cobra.Command{
+		Use:   "keygen",
+		Short: "Make a signing key",
+		Long: `Make a signing key. The private key (PKCS #8 in PEM) is written to a new file that
+only its owner can read; keep it where you keep such things. What others know of
+it is the public key's ID: the SHA-256 of its SubjectPublicKeyInfo.`,
+		Example: "  fabtrail keygen --out acme.pem\n  fabtrail keygen --algorithm ecdsa-p256 --out acme.pem",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			key, err := custody.GenerateKey(custody.Algorithm(algorithm))
+			if err != nil {
+				return cli.WithCode(cli.Usage, err)
+			}
+			pem, err := custody.MarshalPrivateKey(key)
+			if err != nil {
+				return err
+			}
+			f, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+			if err != nil {
+				return err
+			}
+			if _, err := f.Write(pem); err != nil {
+				return err
+			}
+			if err := f.Close(); err != nil {
+				return err
+			}
+			k, err := custody.NewKey(key.Public())
+			if err != nil {
+				return err
+			}
+			return cli.Print(c, map[string]string{"file": out, "algorithm": algorithm, "keyId": k.ID(), "spki": k.Record().SPKI}, func(w io.Writer) {
+				fmt.Fprintf(w, "%s key in %s\nkey id %s\n", algorithm, out, k.ID())
+			})
+		},
+	}
+	c.Flags().StringVar(&algorithm, "algorithm", string(custody.Ed25519), "one of "+strings.Join(names, ", "))
+	c.Flags().StringVar(&out, "out", "", "file to write the private key to; must not exist")
+	_ = c.MarkFlagRequired("out")
+	return c
+}
+
+// readKeys reads private keys.
+func readKeys(files []string) ([]crypto.Signer, error) {
+	var keys []crypto.Signer
+	for _, f := range files {
+		k, err := readKey(f)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+func readKey(file string) (crypto.Signer, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	s, err := custody.ParsePrivateKey(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return s.Private(), nil
+}

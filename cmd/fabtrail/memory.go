@@ -1,0 +1,83 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"fabtrail.dev/fabtrail/internal/cli"
+)
+
+// memory keeps the last checkpoint of each log in a folder: one file a log, the
+// note with a checksum in front, so that a damaged file is never taken for a fork.
+type memory struct{ dir string }
+
+const memoryMagic = "fabtrail/seen/v1 "
+
+// errDamaged is what a file that fails its checksum is.
+var errDamaged = errors.New("the remembered checkpoint is damaged: nothing is known about a fork; remove the file to begin anew")
+
+func newMemory(dir string) (*memory, error) {
+	if dir == "" {
+		base := os.Getenv("XDG_STATE_HOME")
+		if base == "" {
+			home, err := os.UserHomeDir()
+			if err != nil {
+				return nil, cli.Usagef("give --state DIR: %w", err)
+			}
+			base = filepath.Join(home, ".local", "state")
+		}
+		dir = filepath.Join(base, "fabtrail")
+	}
+	return &memory{dir}, os.MkdirAll(dir, 0o700)
+}
+
+func (m *memory) path(origin string) string {
+	sum := sha256.Sum256([]byte(origin))
+	return filepath.Join(m.dir, hex.EncodeToString(sum[:8])+".seen")
+}
+
+// Load implements client.Memory.
+func (m *memory) Load(origin string) ([]byte, error) {
+	b, err := os.ReadFile(m.path(origin))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	head, note, ok := bytes.Cut(b, []byte("\n"))
+	sum := sha256.Sum256(note)
+	if !ok || string(head) != memoryMagic+hex.EncodeToString(sum[:]) {
+		return nil, fmt.Errorf("%s: %w", m.path(origin), errDamaged)
+	}
+	return note, nil
+}
+
+// Store implements client.Memory.
+func (m *memory) Store(origin string, note []byte) error {
+	sum := sha256.Sum256(note)
+	tmp, err := os.CreateTemp(m.dir, ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name()) // gone already when all went well
+	_, err = fmt.Fprintf(tmp, "%s%s\n%s", memoryMagic, hex.EncodeToString(sum[:]), note)
+	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp.Name(), m.path(origin)); err != nil {
+		return err
+	}
+	d, err := os.Open(m.dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

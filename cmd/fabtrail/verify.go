@@ -1,0 +1,130 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"fabtrail.dev/fabtrail/client"
+	"fabtrail.dev/fabtrail/custody"
+	"fabtrail.dev/fabtrail/internal/cli"
+)
+
+func verifyCmd() *cobra.Command {
+	var f remoteFlags
+	var key, state string
+	var maxAge time.Duration
+	c := &cobra.Command{
+		Use:   "verify CODE",
+		Short: "Verify a unit: may it be installed?",
+		Long: `Verify a unit from the code on it: a GS1 Digital Link of any domain, what a scanner
+reads, or an EPC URN. The pedigree key in the code (?k=...) opens its history;
+without it and without a token, only a status word is shown.
+
+Everything is checked here: the log's signature, the witnesses' quorum and its age,
+that the log only grew since the last time (remembered in --state), that the history
+is whole, every signature and proof, and the rules of custody.
+
+Exit codes: 0 verified (perhaps with a note), 1 check-before-use or do-not-install,
+3 could not verify, 4 not in this ledger, 5 status only.`,
+		Example: `  fabtrail verify 'https://id.gs1.org/01/09506000134352/21/SN-1?k=mPEOG3nCqRF8uFgmNQx3xA' \
+    --server https://ledger.example --trust ./trust`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			r, err := f.remote()
+			if err != nil {
+				return err
+			}
+			t, err := f.trusted()
+			if err != nil {
+				return err
+			}
+			mem, err := newMemory(state)
+			if err != nil {
+				return err
+			}
+			v := client.Verifier{Remote: r, Trust: t, Memory: mem, MaxAge: maxAge}
+			rep, err := v.VerifyUnit(c.Context(), args[0], key)
+			if err != nil {
+				return cli.WithCode(cli.Usage, err)
+			}
+			if err := cli.Print(c, rep, func(w io.Writer) { printReport(w, rep) }); err != nil {
+				return err
+			}
+			if rep.Fork != nil {
+				if err := saveFork(c, rep.Fork); err != nil {
+					return err
+				}
+			}
+			return cli.Quiet(exitOf(rep.Word))
+		},
+	}
+	f.add(c, true)
+	c.Flags().StringVar(&key, "key", "", "pedigree key, if it is not in the code")
+	c.Flags().StringVar(&state, "state", "", "folder that remembers the last checkpoint of each log (default: your state folder)")
+	c.Flags().DurationVar(&maxAge, "max-age", client.DefaultMaxAge, "how old the witnesses' cosignatures may be")
+	c.AddCommand(verifyForkCmd(), verifyReceiptCmd())
+	return c
+}
+
+func exitOf(w custody.Word) int {
+	switch w {
+	case custody.Verified, custody.VerifiedNote:
+		return cli.OK
+	case custody.CheckBeforeUse, custody.DoNotInstall:
+		return cli.Failed
+	case custody.NotInLedger:
+		return cli.NotInLedger
+	case custody.StatusOnly:
+		return cli.StatusOnly
+	}
+	return cli.CouldNot
+}
+
+var wordColour = map[custody.Word]string{
+	custody.Verified: "green", custody.VerifiedNote: "green", custody.CheckBeforeUse: "yellow",
+	custody.DoNotInstall: "red", custody.NotInLedger: "red", custody.StatusOnly: "yellow", custody.CouldNotVerify: "yellow",
+}
+
+func printReport(w io.Writer, r *client.Report) {
+	fmt.Fprintf(w, "%s\n%s\n", cli.Colour(w, wordColour[r.Word], strings.ToUpper(string(r.Word))), r.Sentence)
+	fmt.Fprintf(w, "\nunit   %s\n", r.URI)
+	if r.Claim != "" {
+		fmt.Fprintf(w, "proof  %s\n", r.Claim)
+	}
+	var failed, passed []string
+	for _, x := range r.Reasons {
+		if !x.Passed {
+			failed = append(failed, fmt.Sprintf("  %s %-20s %s", cli.Colour(w, "yellow", "!"), x.Code, x.Text))
+		} else {
+			passed = append(passed, x.Text)
+		}
+	}
+	if len(failed) > 0 {
+		fmt.Fprintf(w, "\nwhy\n%s\n", strings.Join(failed, "\n"))
+	}
+	if len(r.Lines) > 0 {
+		fmt.Fprintln(w, "\nhistory")
+		for _, l := range r.Lines {
+			note := ""
+			if l.Effect != "applied" {
+				note = strings.TrimSpace(l.Effect + " " + string(l.Code))
+			}
+			fmt.Fprintf(w, "  %6d  %s  %-13s %s  %s\n", l.Index, l.Time, l.Kind, l.Actor, cli.Colour(w, "yellow", note))
+		}
+	}
+	fmt.Fprintln(w, "\nchecks")
+	for _, x := range r.Checks {
+		mark := cli.Colour(w, "green", "ok    ")
+		if !x.OK {
+			mark = cli.Colour(w, "red", "failed")
+		}
+		fmt.Fprintf(w, "  %s %-14s %s\n", mark, x.Name, x.Detail)
+	}
+	if len(passed) > 0 {
+		fmt.Fprintf(w, "  %s %-14s %s\n", cli.Colour(w, "green", "ok    "), "custody", strings.Join(passed, "; "))
+	}
+}

@@ -21,6 +21,7 @@ func (c *Config) defaults() {
 	def(&c.CosignWait, 10*time.Second)
 	def(&c.CosignLimit, 15*time.Second)
 	def(&c.CosignRetry, 500*time.Millisecond)
+	def(&c.SettlePause, 10*time.Millisecond)
 	def(&c.SettleLimit, 30*time.Second)
 	def(&c.Heartbeat, time.Hour)
 	def(&c.Recosign, 10*time.Minute)
@@ -184,7 +185,7 @@ func (c *core) makeDirs() error {
 		return fmt.Errorf("%w: %w", ErrLocked, err)
 	}
 	c.jLock = l.Close
-	if c.lock, err = pebble.LockDirectory(c.dbDir, fs); err != nil {
+	if c.lock, err = pebble.LockDirectory(c.dbDir, orderFS{fs}); err != nil {
 		return fmt.Errorf("%w: %w", ErrLocked, err)
 	}
 	return nil

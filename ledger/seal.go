@@ -96,7 +96,7 @@ func (l *Ledger) persist(c *commit) error {
 func (l *Ledger) settle(first uint64, leaves []Leaf) error {
 	ctx, cancel := context.WithTimeout(l.ctx, l.cfg.SettleLimit)
 	defer cancel()
-	pause := 10 * time.Millisecond
+	pause := l.cfg.SettlePause
 	for {
 		err := l.seq.Add(ctx, first, leaves)
 		if err == nil {

@@ -107,7 +107,7 @@ type storeOptions struct {
 
 func (o storeOptions) pebble() *pebble.Options {
 	p := &pebble.Options{
-		FS:                          o.fs,
+		FS:                          orderFS{o.fs},
 		FormatMajorVersion:          pebble.FormatNewest, // sync offsets in the WAL: a torn tail is told from damage
 		MemTableSize:                o.memTable,
 		MemTableStopWritesThreshold: 4,

@@ -170,6 +170,7 @@ type Config struct {
 	CosignWait   time.Duration // how long Append waits for publication; 10 s
 	CosignLimit  time.Duration // time given to one Cosigner call; 15 s
 	CosignRetry  time.Duration // pause after a failed Cosigner call; 500 ms
+	SettlePause  time.Duration // first pause before an unknown outcome is asked about, then doubled; 10 ms
 	SettleLimit  time.Duration // how long an unknown outcome of the Sequencer may take to settle; 30 s
 	Heartbeat    time.Duration // an idle log adds an index commitment; 1 h
 	Recosign     time.Duration // an idle log is cosigned again; 10 min

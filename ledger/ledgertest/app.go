@@ -92,6 +92,8 @@ func Key(name string) ed25519.PrivateKey {
 	return ed25519.NewKeyFromSeed(seed[:])
 }
 
+func sum(b []byte) entry.Hash { return sha256.Sum256(b) }
+
 // LogSigner is the deterministic log key of an origin.
 func LogSigner(origin string) *checkpoint.Signer {
 	s, err := checkpoint.NewSigner(origin, checkpoint.TypeLog, Key(origin))

@@ -69,7 +69,8 @@ var patternForms = map[string]epcForm{
 // digit. It serves identifiers, too, that have no ID, such as documents.
 func EPCLink(urn string) (string, error) {
 	low := strings.ToLower(urn)
-	forms, rest := idForms, ""
+	forms := idForms
+	var rest string
 	pattern := false
 	switch {
 	case strings.HasPrefix(low, "urn:epc:id:"):

@@ -20,7 +20,13 @@ type checker struct {
 	dropped  int
 }
 
-func (c *checker) fail(n *node, p path, format string, a ...any) *problem.Problem {
+// defect is a problem that is noted already and may be given a hint.
+type defect struct{ problem *problem.Problem }
+
+func (d defect) hint(format string, a ...any) { _ = d.problem.WithHint(format, a...) }
+
+// fail notes what is wrong at a place of the document.
+func (c *checker) fail(n *node, p path, format string, a ...any) defect {
 	line := 1
 	if n != nil {
 		line = c.src.line(n.off)
@@ -31,7 +37,7 @@ func (c *checker) fail(n *node, p path, format string, a ...any) *problem.Proble
 	} else {
 		c.dropped++
 	}
-	return e
+	return defect{e}
 }
 
 // rule checks one value.
@@ -63,9 +69,9 @@ func (s *shape) check(c *checker, n *node, p path) {
 		}
 		e := c.fail(&node{off: m.off}, p.at(m.name), "%q is not a field of %s", m.name, s.what)
 		if near := nearest(m.name, s.fields); near != "" {
-			_ = e.WithHint("did you mean %s?", near)
+			e.hint("did you mean %s?", near)
 		} else if s.extensible {
-			_ = e.WithHint("a field of your own needs a namespace prefix, such as example:%s", m.name)
+			e.hint("a field of your own needs a namespace prefix, such as example:%s", m.name)
 		}
 	}
 	for _, name := range s.required {
@@ -147,7 +153,7 @@ func timeRule(c *checker, n *node, p path) {
 	if n.kind != '"' {
 		c.fail(n, p, "must be a date and time in a string; this is %s", n.kindName())
 	} else if _, err := parseTime(n.text); err != nil {
-		_ = c.fail(n, p, "%s", err).WithHint("write it as 2026-11-21T22:00:00.000Z or with an offset such as +01:00")
+		c.fail(n, p, "%s", err).hint("write it as 2026-11-21T22:00:00.000Z or with an offset such as +01:00")
 	}
 }
 
@@ -163,9 +169,9 @@ func vocab(v *vocabulary) rule {
 		}
 		e := c.fail(n, p, "%s is not a %s of CBV 2.0", show(n.text), v.name)
 		if near := v.near(n.text); near != "" {
-			_ = e.WithHint("did you mean %s? A term of your own is written as a URI", near)
+			e.hint("did you mean %s? A term of your own is written as a URI", near)
 		} else {
-			_ = e.WithHint("a term of your own is written as a URI, such as https://example.com/voc/%s", strings.ReplaceAll(cut(n.text), " ", "_"))
+			e.hint("a term of your own is written as a URI, such as https://example.com/voc/%s", strings.ReplaceAll(cut(n.text), " ", "_"))
 		}
 	}
 }
@@ -183,7 +189,7 @@ func alertRule(c *checker, n *node, p path) {
 	case n.kind != '"':
 		c.fail(n, p, "must be a sensor alert in a string; this is %s", n.kindName())
 	case n.text != "ALARM_CONDITION" && n.text != "ERROR_CONDITION" && !isURI(n.text):
-		_ = c.fail(n, p, "%s is not a sensor alert", show(n.text)).WithHint("ALARM_CONDITION, ERROR_CONDITION or a URI")
+		c.fail(n, p, "%s is not a sensor alert", show(n.text)).hint("ALARM_CONDITION, ERROR_CONDITION or a URI")
 	}
 }
 
@@ -225,7 +231,7 @@ func oneOf(words ...string) rule {
 		if n.kind == '"' {
 			for _, w := range words {
 				if strings.EqualFold(w, n.text) {
-					_ = e.WithHint("write %s", w)
+					e.hint("write %s", w)
 				}
 			}
 		}

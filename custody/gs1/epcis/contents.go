@@ -145,7 +145,7 @@ func (p *planner) manifestOf(items []*item, inside custody.UnitRef) (*custody.Ma
 			continue
 		}
 		if !it.known {
-			_ = p.problem("predecessor_unknown", it.Value, "the ledger does not know %s", it.ref.URI).WithHint("commission it first")
+			p.problem("predecessor_unknown", it.Value, "the ledger does not know %s", it.ref.URI).hint("commission it first")
 			continue
 		}
 		members = append(members, custody.Member{URI: it.ref.URI, Head: it.head, Load: it.ref.Load, Salt: p.derive("member", p.out.Event.HashID, it.ref.String())})
@@ -260,8 +260,8 @@ func (p *planner) everything(parent *item) ([]*item, bool) {
 		return nil, false
 	}
 	if refs == nil && !parent.opened {
-		_ = p.problem("missing_manifest", parent.Value, "the event unpacks all of %s, whose contents are not known here", parent.ref.URI).
-			WithHint("name the children, or import with access to the load's manifest")
+		p.problem("missing_manifest", parent.Value, "the event unpacks all of %s, whose contents are not known here", parent.ref.URI).
+			hint("name the children, or import with access to the load's manifest")
 		return nil, false
 	}
 	seen := map[custody.UnitRef]bool{}
@@ -318,7 +318,7 @@ func (p *planner) assemble(parent *item, children []*item, classes []Quantity, a
 			continue
 		}
 		if !it.known {
-			_ = p.problem("predecessor_unknown", it.Value, "the ledger does not know %s", it.ref.URI).WithHint("commission it first")
+			p.problem("predecessor_unknown", it.Value, "the ledger does not know %s", it.ref.URI).hint("commission it first")
 			continue
 		}
 		head := custody.DigestOf(it.head)

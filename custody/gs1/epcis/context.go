@@ -36,8 +36,8 @@ func contextRule(c *checker, n *node, p path) {
 		for _, m := range n.obj {
 			at := p.at(m.name)
 			if standardTerms[m.name] {
-				_ = c.fail(&node{off: m.off}, at, "%q is a term of the GS1 context, which may not be redefined", m.name).
-					WithHint("use a prefix of your own")
+				c.fail(&node{off: m.off}, at, "%q is a term of the GS1 context, which may not be redefined", m.name).
+					hint("use a prefix of your own")
 				continue
 			}
 			if want, ok := gs1Prefixes[m.name]; ok && termURI(m.val) != "" && trimSlash(termURI(m.val)) != trimSlash(want) {

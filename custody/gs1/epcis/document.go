@@ -123,7 +123,7 @@ func versionRule(c *checker, n *node, p path) {
 	before := len(c.problems)
 	versionForm(c, n, p)
 	if len(c.problems) == before && n.text != "2" && !strings.HasPrefix(n.text, "2.") {
-		_ = c.fail(n, p, "EPCIS %s is not read; 2.0 is", show(n.text)).WithHint("export EPCIS 2.0")
+		c.fail(n, p, "EPCIS %s is not read; 2.0 is", show(n.text)).hint("export EPCIS 2.0")
 	}
 }
 
@@ -136,7 +136,7 @@ func Parse(data []byte) (*Document, error) {
 	}
 	c := &checker{src: src}
 	if root.kind != '{' {
-		return nil, c.fail(root, "", "an EPCIS document must be an object; this is %s", root.kindName())
+		return nil, c.fail(root, "", "an EPCIS document must be an object; this is %s", root.kindName()).problem
 	}
 	d := &Document{Digest: sha256.Sum256(data), Type: root.get("type").str(), SchemaVersion: root.get("schemaVersion").str(), CreationDate: root.get("creationDate").str()}
 	var list []*node
@@ -150,10 +150,10 @@ func Parse(data []byte) (*Document, error) {
 		at = "/epcisBody/queryResults/resultsBody/eventList"
 		list = root.get("epcisBody").get("queryResults").get("resultsBody").get("eventList").list()
 	case "":
-		c.fail(root, "/type", "the document lacks type").WithHint(`"type": "EPCISDocument"`)
+		c.fail(root, "/type", "the document lacks type").hint(`"type": "EPCISDocument"`)
 	default:
 		if _, ok := eventShapes[d.Type]; !ok && !isURI(d.Type) {
-			_ = c.fail(root.get("type"), "/type", "%s is not a type of document or event", show(d.Type)).WithHint("EPCISDocument, EPCISQueryDocument or a type of event")
+			c.fail(root.get("type"), "/type", "%s is not a type of document or event", show(d.Type)).hint("EPCISDocument, EPCISQueryDocument or a type of event")
 			break
 		}
 		if root.get("@context") == nil {
@@ -162,8 +162,8 @@ func Parse(data []byte) (*Document, error) {
 		at, list = "", []*node{root}
 	}
 	if ctx := root.get("@context"); ctx != nil && (ctx.kind == '"' || ctx.kind == '[' || ctx.kind == '{') && !hasGS1Context(ctx) {
-		_ = c.fail(ctx, "/@context", "the GS1 EPCIS context is not named").
-			WithHint(`"@context": ["https://ref.gs1.org/standards/epcis/2.0.0/epcis-context.jsonld"]`)
+		c.fail(ctx, "/@context", "the GS1 EPCIS context is not named").
+			hint(`"@context": ["https://ref.gs1.org/standards/epcis/2.0.0/epcis-context.jsonld"]`)
 	}
 	for _, url := range otherContexts(root.get("@context")) {
 		d.Notes = append(d.Notes, "context "+cut(url)+" was not fetched; its terms are ignored")

@@ -120,12 +120,12 @@ func TestGeo(t *testing.T) {
 
 func ExampleParse() {
 	d, err := Parse([]byte(`{"@context":"https://ref.gs1.org/standards/epcis/2.0.0/epcis-context.jsonld","type":"ObjectEvent","action":"OBSERVE",
-"bizStep":"shiping","epcList":["urn:epc:id:sgtin:4012345.011111.9876"],"eventTime":"2026-11-01T08:00:00Z","eventTimeZoneOffset":"+01:00"}`))
+"bizStep":"Shipping","epcList":["urn:epc:id:sgtin:4012345.011111.9876"],"eventTime":"2026-11-01T08:00:00Z","eventTimeZoneOffset":"+01:00"}`))
 	if err != nil {
 		panic(err)
 	}
 	for _, p := range d.Problems {
 		fmt.Println(p)
 	}
-	// Output: invalid_epcis at /bizStep: line 2: "shiping" is not a business step of CBV 2.0 (did you mean shipping? A term of your own is written as a URI)
+	// Output: invalid_epcis at /bizStep: line 2: "Shipping" is not a business step of CBV 2.0 (did you mean shipping? A term of your own is written as a URI)
 }

@@ -248,8 +248,8 @@ func (p *planner) own(party string, at Value, does string) bool {
 	if party == p.opt.Party {
 		return true
 	}
-	_ = p.problem("signer_mismatch", at, "%s %s, but %s imports", party, does, p.opt.Party).
-		WithHint("the event is for %s to import", party)
+	p.problem("signer_mismatch", at, "%s %s, but %s imports", party, does, p.opt.Party).
+		hint("the event is for %s to import", party)
 	return false
 }
 

@@ -172,7 +172,7 @@ func TestCorrections(t *testing.T) {
 		t.Errorf("the unit is %s still", u.Phase)
 	}
 	expect(t, l.plan(maker, redo), "statement again:commission", "statement again:commission")
-	expect(t, l.plan(carrier, strings.Replace(redo, "L1", "L2", -1)), "statement commission", "refused !unknown_statement")
+	expect(t, l.plan(carrier, strings.ReplaceAll(redo, "L1", "L2")), "statement commission", "refused !unknown_statement")
 }
 
 // TestCorrectionWithinDocument: what follows a correction on the same unit has to

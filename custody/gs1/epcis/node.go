@@ -116,7 +116,7 @@ func readTree(data []byte) (*node, *source, error) {
 		return nil, nil, problem.New("malformed_json", "", "the document is empty")
 	case head[0] == '<':
 		return nil, nil, problem.New("invalid_epcis", "", "this is XML; EPCIS documents are read as JSON only").
-			WithHint("export EPCIS 2.0 JSON; EPCIS 1.2 and 2.0 XML can be converted without loss")
+			WithHint("export EPCIS 2.0 JSON; EPCIS 1.2 and 2.0 XML can be converted to it")
 	case bytes.HasPrefix(head, []byte("\xef\xbb\xbf")):
 		return nil, nil, problem.New("malformed_json", "", "the document begins with a byte order mark").WithHint("save it as UTF-8 without BOM")
 	}

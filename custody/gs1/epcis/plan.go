@@ -235,16 +235,16 @@ func (p *planner) evidence(format string, a ...any) {
 }
 
 // problem notes why the event at hand, or one identifier of it, is refused.
-func (p *planner) problem(slug string, at Value, format string, a ...any) *problem.Problem {
+func (p *planner) problem(slug string, at Value, format string, a ...any) defect {
 	e := problem.New(slug, at.Pointer, "line %d: %s", at.Line, fmt.Sprintf(format, a...)).With("line", at.Line).With("event", p.out.Event.Index)
 	p.out.Problems = append(p.out.Problems, e)
-	return e
+	return defect{e}
 }
 
 // adopt notes another package's problem at a place of the document.
 func (p *planner) adopt(err error, at Value) {
 	if q := problem.As(err); q != nil {
-		e := p.problem(q.Type, at, "%s", q.Detail)
+		e := p.problem(q.Type, at, "%s", q.Detail).problem
 		e.Hint = q.Hint
 		for name, v := range q.Extra {
 			if _, taken := e.Extra[name]; !taken {

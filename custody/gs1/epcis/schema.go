@@ -136,7 +136,7 @@ func dateRule(c *checker, n *node, p path) {
 			return
 		}
 	}
-	_ = c.fail(n, p, "must be a date; this is %s", n.display()).WithHint("write it as 2026-11-21")
+	c.fail(n, p, "must be a date; this is %s", n.display()).hint("write it as 2026-11-21")
 }
 
 var commonFields = map[string]rule{
@@ -208,7 +208,7 @@ func checkEvent(c *checker, n *node, p path) {
 			e := c.fail(typ, p.at("type"), "%s is not a type of event", typ.display())
 			for name := range eventShapes {
 				if within(strings.ToLower(name), strings.ToLower(typ.str()), 2) {
-					_ = e.WithHint("did you mean %s?", name)
+					e.hint("did you mean %s?", name)
 				}
 			}
 			return
@@ -228,8 +228,8 @@ func checkLists(c *checker, n *node, p path, typ string) {
 	case "ObjectEvent":
 		sensed := filled("sensorElementList") && n.get("readPoint") != nil
 		if n.get("epcList") == nil && !filled("quantityList") && !sensed {
-			_ = c.fail(n, p.at("epcList"), "an ObjectEvent lacks epcList and quantityList").
-				WithHint("name the objects; only an event with sensorElementList and readPoint may have none")
+			c.fail(n, p.at("epcList"), "an ObjectEvent lacks epcList and quantityList").
+				hint("name the objects; only an event with sensorElementList and readPoint may have none")
 		}
 		if ilmd := n.get("ilmd"); ilmd != nil && action != "ADD" {
 			c.fail(ilmd, p.at("ilmd"), "ilmd is allowed with action ADD only")

@@ -129,21 +129,21 @@ func (p *planner) item(v Value, id gs1.ID) *item {
 func (p *planner) ready(it *item, chained bool) bool {
 	switch {
 	case it.id.Kind == gs1.Container && !it.ref.IsLoad():
-		_ = p.problem("unknown_statement", it.Value, "container %s has no load in this ledger", it.ref.URI).
-			WithHint("import the event that packs it first")
+		p.problem("unknown_statement", it.Value, "container %s has no load in this ledger", it.ref.URI).
+			hint("import the event that packs it first")
 	case !chained:
 		return true
 	case it.stale:
-		_ = p.problem("predecessor_unknown", it.Value, "what %s will be after the correction before it is not known yet", it.ref.URI).
-			WithHint("submit what is planned, then import again")
+		p.problem("predecessor_unknown", it.Value, "what %s will be after the correction before it is not known yet", it.ref.URI).
+			hint("submit what is planned, then import again")
 	case !it.known && p.opt.KnownOnly:
 		p.problem("predecessor_unknown", it.Value, "the ledger does not know %s", it.ref.URI)
 	case it.place == custody.InLoad:
-		_ = p.problem("unpack_first", it.Value, "%s is packed in %s", it.ref.URI, it.in.URI).
-			WithHint("what moves it is the hand-over of its container; unpack it to move it alone")
+		p.problem("unpack_first", it.Value, "%s is packed in %s", it.ref.URI, it.in.URI).
+			hint("what moves it is the hand-over of its container; unpack it to move it alone")
 	case it.place == custody.PartOf:
-		_ = p.problem("unpack_first", it.Value, "%s is part of %s", it.ref.URI, it.in.URI).
-			WithHint("it moves with the unit that it is part of; disassemble that to move it alone")
+		p.problem("unpack_first", it.Value, "%s is part of %s", it.ref.URI, it.in.URI).
+			hint("it moves with the unit that it is part of; disassemble that to move it alone")
 	default:
 		return true
 	}

@@ -190,7 +190,7 @@ func (f *fake) unit(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err)
 		return
 	}
-	a, _, err := answer.Assemble(f.View(), uri, answer.Options{Have: answer.ParseHave(r.Header.Get(answer.HaveHeader))})
+	a, _, err := answer.Assemble(f.View(), uri, answer.Options{Have: answer.ParseHave(r.Header.Get(answer.HaveHeader)), Evidence: all})
 	if err != nil {
 		refuse(w, err)
 		return
@@ -249,6 +249,9 @@ func (f *fake) tile(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Write(b)
 }
+
+// all lets the reader see the evidence of every finding.
+func all(custody.Item) bool { return true }
 
 // tileOf computes a tile from its definition.
 func tileOf(l *answertest.Log, p entry.TilePath) ([]byte, error) {

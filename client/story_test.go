@@ -5,6 +5,7 @@ import (
 
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/custody/answer/answertest"
+	"fabtrail.dev/fabtrail/custody/rules"
 	"fabtrail.dev/fabtrail/ledger/entry"
 )
 
@@ -23,7 +24,7 @@ import (
 //	VOIDED    a release of it was taken back
 //	FIRMWARE  its image is recalled
 //	TWIN, TWIN2  one device key under two serials
-//	LATEKEY   its maker's key was rotated
+//	DIVERTED  released on no lane of its product's route policy; an auditor logged it
 func tale(t testing.TB) *answertest.World {
 	t.Helper()
 	return taleOn(answertest.NewLog(t))
@@ -42,6 +43,7 @@ func taleOn(l *answertest.Log) *answertest.World {
 	w.Commission("CLONED", "L1")
 	smeared, voided, firmware := w.Commission("SMEARED", "L1"), w.Commission("VOIDED", "L1"), w.Commission("FIRMWARE", "L1")
 	w.Bind("TWIN", "L1")
+	diverted := w.Commission("DIVERTED", "L1")
 	w.Publish()
 	w.Assemble(maker, good, many[0])
 	w.Register(good)
@@ -70,6 +72,15 @@ func taleOn(l *answertest.Log) *answertest.World {
 	w.Recall(custody.ArtefactURIPrefix+image.String(), custody.Selector{Artefact: &d, GTINs: []string{w.GTIN}})
 	w.Recall(w.Lot("L2"), custody.Selector{Lot: w.Lot("L2")})
 	w.Recall(recalled.URI, custody.Selector{Unit: recalled.URI})
+	brand, auditor := w.Parties["brand"], w.Enrol("auditor", custody.RoleAuditor)
+	policy := uint64(len(w.Entries))
+	w.Govern(custody.KindRoutePolicy, w.Product(), &custody.RoutePolicy{Actor: brand.URI, Steps: []custody.RouteStep{
+		{ID: "s1", From: []string{maker.URI}, To: []string{carrier.URI}}}}, brand)
+	w.HandOver(maker, w.Parties["stranger"], diverted)
+	evidence := []uint64{policy, policy + 1}
+	w.Do(custody.KindFinding, diverted.URI, w.Event(auditor, custody.Unchained()), &custody.Finding{Rule: string(rules.Lane), Tier: rules.Policy,
+		Phase: rules.Confirmed, Accused: maker.URI, Units: []custody.FindingUnit{{URI: diverted.URI}}, Evidence: evidence,
+		ID: rules.FindingID(rules.Lane, diverted, evidence).String(), RuleSet: rules.Version}, nil, auditor)
 	w.Publish()
 	return w
 }
@@ -79,7 +90,7 @@ var taleVerdicts = map[string]custody.Word{
 	"GOOD": custody.Verified, "PART": custody.VerifiedNote, "SHIPPED": custody.Verified, "OPEN": custody.VerifiedNote,
 	"RECALLED": custody.DoNotInstall, "HELD": custody.DoNotInstall, "LIFTED": custody.Verified, "RETIRED": custody.DoNotInstall,
 	"CLONED": custody.DoNotInstall, "SMEARED": custody.VerifiedNote, "VOIDED": custody.VerifiedNote,
-	"FIRMWARE": custody.DoNotInstall, "TWIN": custody.DoNotInstall, "TWIN2": custody.DoNotInstall, "NEVER": custody.NotInLedger,
+	"FIRMWARE": custody.DoNotInstall, "TWIN": custody.DoNotInstall, "TWIN2": custody.DoNotInstall, "DIVERTED": custody.CheckBeforeUse, "NEVER": custody.NotInLedger,
 }
 
 func TestVerdictsOfTale(t *testing.T) {

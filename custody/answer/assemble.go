@@ -34,6 +34,10 @@ type Reader interface {
 type Options struct {
 	Have      Have       // lists that the client has verified before
 	Manifests *Manifests // parsed manifests kept from one call to the next; may be nil
+	// Evidence says whether the reader may see a restricted entry that a finding
+	// cites and the closure does not hold, such as a route policy; nil: none. What
+	// is kept back makes the finding its signer's word.
+	Evidence func(custody.Item) bool
 }
 
 // maxEvidence bounds the entries that are added for the evidence of findings.
@@ -65,7 +69,7 @@ func Assemble(r Reader, uri string, opt Options) (*Answer, *custody.History, err
 		if h, err = custody.Walk(rec, uri); err != nil {
 			return nil, nil, err
 		}
-		if err := rec.evidence(); err != nil {
+		if err := rec.evidence(opt.Evidence); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -197,7 +201,7 @@ func (er *entryRecord) concern(t entry.Topic) {
 
 // evidence adds the entries that findings cite, with the keys of their signers,
 // so that a verifier can run the rule itself.
-func (rec *recorder) evidence() error {
+func (rec *recorder) evidence(may func(custody.Item) bool) error {
 	var cited []uint64
 	for _, er := range rec.items {
 		f, ok := er.item.Signed.Statement.Body.(*custody.Finding)
@@ -213,16 +217,23 @@ func (rec *recorder) evidence() error {
 	slices.Sort(cited)
 	cited = slices.Compact(cited)
 	for _, n := range cited[:min(len(cited), maxEvidence)] {
+		if _, have := rec.items[n]; have {
+			continue
+		}
 		e, err := rec.r.Entry(n)
 		if err != nil {
 			return err
 		}
-		if e.Class == entry.Index {
+		if e.Class == entry.Index || e.Class == entry.Restricted && may == nil {
 			continue
 		}
 		er, err := rec.entry(n)
 		if err != nil {
 			return err
+		}
+		if e.Class == entry.Restricted && !may(er.item) {
+			delete(rec.items, n)
+			continue
 		}
 		for _, s := range er.item.Signed.Envelope.Signatures {
 			if _, err := rec.List(entry.Topic{Kind: entry.TopicKey, Value: s.Key.String()}); err != nil {

@@ -34,7 +34,7 @@ func (n *Node) Unit(_ context.Context, who api.Caller, q api.UnitQuery) ([]byte,
 		return nil, err
 	}
 	a, h, err := answer.Assemble(reader{n.ledger.Published(), n.ledger.Manifest}, uri,
-		answer.Options{Have: answer.ParseHave(q.Have), Manifests: n.members})
+		answer.Options{Have: answer.ParseHave(q.Have), Manifests: n.members, Evidence: evidence(who)})
 	if err != nil {
 		return nil, asProblem(err)
 	}
@@ -42,6 +42,28 @@ func (n *Node) Unit(_ context.Context, who api.Caller, q api.UnitQuery) ([]byte,
 		a = answer.NewStatus(uri, StatusWord(h))
 	}
 	return a.Marshal()
+}
+
+// evidence says which restricted entries outside of the closure the caller may see
+// as the evidence of a finding: an auditor all, a party its own.
+func evidence(who api.Caller) func(custody.Item) bool {
+	return func(it custody.Item) bool {
+		if who.Has(api.ScopeAudit) || who.Has(api.ScopeAdmin) {
+			return true
+		}
+		actor := ""
+		switch b := it.Signed.Statement.Body.(type) {
+		case *custody.RoutePolicy:
+			actor = b.Actor
+		case *custody.SerialBlock:
+			actor = b.Actor
+		default:
+			if it.Signed.Statement.Event != nil {
+				actor = it.Signed.Statement.Event.Actor
+			}
+		}
+		return who.Known() && actor == who.Party
+	}
 }
 
 // pedigreeKey takes the key from the header or parameter, else from the code

@@ -19,6 +19,7 @@ import (
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/custody/answer"
 	"fabtrail.dev/fabtrail/custody/answer/answertest"
+	"fabtrail.dev/fabtrail/custody/gs1"
 	"fabtrail.dev/fabtrail/internal/problem"
 	"fabtrail.dev/fabtrail/ledger/checkpoint"
 	"fabtrail.dev/fabtrail/ledger/entry"
@@ -303,3 +304,5 @@ func verifier(t testing.TB, l *answertest.Log, r *Remote) *Verifier {
 	return &Verifier{Remote: r, Trust: trustOf(t, l), Memory: memory{},
 		Now: func() time.Time { return time.UnixMilli(int64(l.Time)).Add(time.Minute) }}
 }
+
+func pedigree(key []byte) string { return gs1.FormatPedigreeKey(key) }

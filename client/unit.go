@@ -12,6 +12,7 @@ import (
 	"fabtrail.dev/fabtrail/custody/answer"
 	"fabtrail.dev/fabtrail/custody/gs1"
 	"fabtrail.dev/fabtrail/custody/rules"
+	"fabtrail.dev/fabtrail/internal/problem"
 	"fabtrail.dev/fabtrail/ledger/checkpoint"
 )
 
@@ -73,6 +74,10 @@ func (v *Verifier) VerifyUnit(ctx context.Context, what, pedigree string) (*Repo
 	}
 	if pedigree == "" && len(scanned.Pedigree) > 0 {
 		pedigree = gs1.FormatPedigreeKey(scanned.Pedigree)
+	}
+	if k := scanned.ID.Kind; k != gs1.Unit && k != gs1.Container {
+		return nil, problem.New("invalid_identifier", "", "%s is a %s, not one serialised unit", scanned.ID, k).
+			WithHint("give the code on the unit itself, with its serial")
 	}
 	uri := scanned.ID.URI()
 	have := v.parts().Have()

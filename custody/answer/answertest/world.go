@@ -250,11 +250,18 @@ func PedigreeKey(uri string) []byte {
 	return h[:16]
 }
 
+func (w *World) pedigree(uri string) entry.Hash {
+	w.t.Helper()
+	h, err := custody.PedigreeDigest(PedigreeKey(uri))
+	w.must(err)
+	return h
+}
+
 // Commission commissions one unit with a pedigree key.
 func (w *World) Commission(serial, lot string) custody.UnitRef {
 	w.t.Helper()
 	maker, ref := w.Parties["maker"], custody.UnitRef{URI: w.Unit(serial)}
-	sum := entry.Hash(sha256.Sum256(PedigreeKey(ref.URI)))
+	sum := w.pedigree(ref.URI)
 	w.act(custody.KindCommission, maker, ref, &custody.Commission{UnitKind: "device", Lot: lot, Pedigree: sum.String()})
 	return ref
 }
@@ -268,7 +275,7 @@ func (w *World) CommissionMany(lot string, serials ...string) []custody.UnitRef 
 	for _, s := range serials {
 		ref := custody.UnitRef{URI: w.Unit(s)}
 		refs = append(refs, ref)
-		ms = append(ms, custody.Member{URI: ref.URI, Salt: sha256.Sum256([]byte("salt " + ref.URI)), Pedigree: sha256.Sum256(PedigreeKey(ref.URI))})
+		ms = append(ms, custody.Member{URI: ref.URI, Salt: sha256.Sum256([]byte("salt " + ref.URI)), Pedigree: w.pedigree(ref.URI)})
 	}
 	m, err := custody.NewManifest(ms)
 	w.must(err)

@@ -8,6 +8,7 @@ import (
 
 	"fabtrail.dev/fabtrail/api"
 	"fabtrail.dev/fabtrail/custody/view"
+	"fabtrail.dev/fabtrail/ledger"
 )
 
 // Token issues a bearer token of the ledger for a party.
@@ -78,4 +79,47 @@ func (n *Node) CaughtUp(ctx context.Context) error {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+// Checked is what Fsck read and found.
+type Checked struct {
+	Size      uint64   `json:"size"` // entries
+	Topics    uint64   `json:"topics"`
+	Root      string   `json:"root"`
+	IndexRoot string   `json:"indexRoot"`
+	Signed    uint64   `json:"signed"`
+	Published uint64   `json:"published"`
+	Damage    []string `json:"damage"`
+	More      uint64   `json:"more,omitempty"` // damages beyond those listed
+}
+
+// Word sums the check up.
+func (c Checked) Word() string {
+	if len(c.Damage) == 0 {
+		return "clean"
+	}
+	return fmt.Sprintf("%d damages", uint64(len(c.Damage))+c.More)
+}
+
+// Fsck re-reads everything that a ledger which is not running keeps on disk.
+func Fsck(ctx context.Context, f Folder, progress func(what string, done, total uint64)) (Checked, error) {
+	signer, err := f.logSigner()
+	if err != nil {
+		return Checked{}, err
+	}
+	policy, err := f.policy()
+	if err != nil {
+		return Checked{}, err
+	}
+	r, err := ledger.Fsck(ctx, ledger.FsckConfig{
+		Dir: f.ledger(), Origin: signer.VKey().Name, Key: signer.VKey(), Policy: policy, Progress: progress,
+	})
+	c := Checked{
+		Size: r.Size, Topics: r.Topics, Root: r.Root.String(), IndexRoot: r.IndexRoot.String(),
+		Signed: r.Signed, Published: r.Published, Damage: []string{}, More: r.More,
+	}
+	for _, d := range r.Damage {
+		c.Damage = append(c.Damage, d.String())
+	}
+	return c, err
 }

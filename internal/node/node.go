@@ -55,6 +55,8 @@ type Node struct {
 	stop    context.CancelFunc
 	workers sync.WaitGroup
 	failed  chan error // the first worker that gave up says why
+	closing sync.Once
+	closed  error // what Close answers
 }
 
 // Open starts the ledger in a folder that Init prepared. It posts the charter
@@ -250,19 +252,20 @@ func (n *Node) Serve(ctx context.Context, addr string, tls *TLS, ready func(addr
 	return Listen(ctx, api.NewServer(n.api, n.cfg.Log), addr, tls, n.failed, ready)
 }
 
-// Close finishes what is in flight and closes everything. It may be called on a
-// node that Open could not start.
+// Close finishes what is in flight and closes everything. It may be called twice,
+// and on a node that Open could not start.
 func (n *Node) Close() error {
-	if n.stop != nil {
-		n.stop()
-	}
-	n.workers.Wait()
-	var errs []error
-	if n.views != nil {
-		errs = append(errs, n.views.Close())
-	}
-	if n.ledger != nil {
-		errs = append(errs, n.ledger.Close())
-	}
-	return errors.Join(errs...)
+	n.closing.Do(func() {
+		if n.stop != nil {
+			n.stop()
+		}
+		n.workers.Wait()
+		if n.views != nil {
+			n.closed = n.views.Close()
+		}
+		if n.ledger != nil {
+			n.closed = errors.Join(n.closed, n.ledger.Close())
+		}
+	})
+	return n.closed
 }

@@ -1,0 +1,408 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"fabtrail.dev/fabtrail/client"
+	"fabtrail.dev/fabtrail/custody"
+	"fabtrail.dev/fabtrail/custody/gs1/epcis"
+	"fabtrail.dev/fabtrail/internal/cli"
+	"fabtrail.dev/fabtrail/ledger/entry"
+)
+
+func importCmd() *cobra.Command {
+	c := &cobra.Command{Use: "import", Short: "Turn other systems' records into statements"}
+	c.AddCommand(importEPCISCmd())
+	return c
+}
+
+type importFlags struct {
+	remoteFlags
+	party, key, secret, out string
+	knownOnly               bool
+}
+
+func importEPCISCmd() *cobra.Command {
+	var f importFlags
+	c := &cobra.Command{
+		Use:   "epcis FILE",
+		Short: "Import an EPCIS 2.0 JSON capture document",
+		Long: `Read an EPCIS 2.0 capture document (JSON or JSON-LD), make custody statements of its
+events, sign them with your key, and submit them. For every event it says what became
+of it: a statement, a sighting, evidence only (why), or refused (line, field, why).
+
+Without --server nothing is looked up or sent: it shows what would become of the
+document on an empty ledger where all parties are enrolled. With --out the signed
+statements are written to a folder instead of being submitted. Importing a document
+twice is harmless: events are recognised by their EPCIS event hash.
+
+--secret is a file of 32 random bytes that salts manifests; it is made if missing.
+Keep it: with the same secret the same document gives the same statements.`,
+		Example: `  fabtrail import epcis capture.jsonld --party https://id.gs1.org/417/9506000140001
+  fabtrail import epcis capture.jsonld --party https://id.gs1.org/417/9506000140001 --key acme.pem --secret acme.secret \
+    --server https://ledger.example --trust ./trust --token acme.token`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			b, err := os.ReadFile(args[0])
+			if err != nil {
+				return err
+			}
+			doc, err := epcis.Parse(b)
+			if err != nil {
+				return err
+			}
+			return f.run(c, doc)
+		},
+	}
+	f.add(c, true)
+	c.Flags().StringVar(&f.party, "party", "", "your party URI")
+	c.Flags().StringVar(&f.key, "key", "", "your private key file; without it nothing is signed")
+	c.Flags().StringVar(&f.secret, "secret", "", "file with the secret that salts manifests (default: KEYFILE.secret)")
+	c.Flags().StringVar(&f.out, "out", "", "write signed statements and manifests to this folder instead of submitting them")
+	c.Flags().BoolVar(&f.knownOnly, "known-only", false, "refuse events on units that the ledger does not know")
+	_ = c.MarkFlagRequired("party")
+	return c
+}
+
+func (f *importFlags) run(c *cobra.Command, doc *epcis.Document) error {
+	opt := epcis.Options{Party: f.party, KnownOnly: f.knownOnly}
+	var res epcis.Resolver = emptyLedger{}
+	if f.server != "" {
+		t, err := f.trusted()
+		if err != nil {
+			return err
+		}
+		r, err := f.remote()
+		if err != nil {
+			return err
+		}
+		opt.Ledger = t.Ledger
+		res = &ledgerResolver{ctx: c.Context(), remote: r, verifier: client.Verifier{Remote: r, Trust: t}, seen: map[string]*custody.History{}}
+	}
+	var err error
+	if opt.Secret, err = f.readSecret(); err != nil {
+		return err
+	}
+	plan, err := epcis.Map(doc, opt, res)
+	if err != nil {
+		return asExit(err)
+	}
+	var sent []client.Outcome
+	if f.key != "" {
+		if sent, err = f.deliver(c, plan); err != nil {
+			return err
+		}
+	}
+	return f.report(c, plan, sent)
+}
+
+// readSecret reads the secret, or makes it.
+func (f *importFlags) readSecret() (secret [32]byte, err error) {
+	path := f.secret
+	if path == "" && f.key != "" {
+		path = f.key + ".secret"
+	}
+	if path == "" {
+		_, err := rand.Read(secret[:]) // nothing is kept of such a plan
+		return secret, err
+	}
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		b = make([]byte, 32)
+		if _, err := rand.Read(b); err != nil {
+			return secret, err
+		}
+		err = os.WriteFile(path, b, 0o600)
+	}
+	if err != nil {
+		return secret, err
+	}
+	if len(b) != 32 {
+		return secret, fmt.Errorf("%s has %d bytes, want 32 random ones", path, len(b))
+	}
+	return [32]byte(b), nil
+}
+
+// deliver signs what was planned, and submits it or writes it to a folder.
+func (f *importFlags) deliver(c *cobra.Command, plan *epcis.Plan) ([]client.Outcome, error) {
+	key, err := readKey(f.key)
+	if err != nil {
+		return nil, err
+	}
+	envelopes, err := signAll(plan, key)
+	if err != nil {
+		return nil, err
+	}
+	if f.out != "" {
+		return nil, writeAll(f.out, plan, envelopes)
+	}
+	if f.server == "" || len(envelopes) == 0 {
+		return nil, nil
+	}
+	r, err := f.remote()
+	if err != nil {
+		return nil, err
+	}
+	t, err := f.trusted()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range plan.Statements {
+		if p.Manifest != nil {
+			if err := r.PutManifest(c.Context(), p.Manifest.Digest().String(), p.Manifest.Marshal()); err != nil {
+				return nil, asExit(err)
+			}
+		}
+	}
+	s := client.Submitter{Remote: r, Trust: t}
+	sent, err := s.SubmitBatch(c.Context(), envelopes)
+	return sent, asExit(err)
+}
+
+func signAll(plan *epcis.Plan, key crypto.Signer) ([][]byte, error) {
+	var envelopes [][]byte
+	for _, p := range plan.Statements {
+		b, err := custody.Sign(p.Payload, key)
+		if err != nil {
+			return nil, err
+		}
+		envelopes = append(envelopes, b)
+	}
+	return envelopes, nil
+}
+
+func writeAll(dir string, plan *epcis.Plan, envelopes [][]byte) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for i, p := range plan.Statements {
+		name := filepath.Join(dir, fmt.Sprintf("%04d-%s.json", i+1, p.Kind))
+		if err := os.WriteFile(name, append(envelopes[i], '\n'), 0o644); err != nil {
+			return err
+		}
+		if p.Manifest == nil {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(dir, p.Manifest.Digest().String()+".manifest"), p.Manifest.Marshal(), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// imported is what became of one event, as JSON.
+type imported struct {
+	Line       int      `json:"line"`
+	Type       string   `json:"type"`
+	Step       string   `json:"bizStep,omitempty"`
+	Result     string   `json:"result"`
+	Why        string   `json:"why,omitempty"`
+	Statements []string `json:"statements,omitempty"` // "kind subject: effect"
+	Problems   []any    `json:"problems,omitempty"`
+	Notes      []string `json:"notes,omitempty"`
+}
+
+func (f *importFlags) report(c *cobra.Command, plan *epcis.Plan, sent []client.Outcome) error {
+	effect := map[entry.Hash]string{}
+	refusedAtDoor := 0
+	for i, o := range sent {
+		p := plan.Statements[i]
+		if o.Err != nil {
+			refusedAtDoor++
+			effect[p.ID] = "refused: " + o.Err.Error()
+			continue
+		}
+		effect[p.ID] = fmt.Sprintf("entry %d, %s", o.Recorded.Index, o.Recorded.Effect)
+	}
+	var events []imported
+	for _, o := range plan.Outcomes {
+		e := imported{Result: string(o.Result), Why: o.Why, Notes: o.Notes}
+		if o.Event != nil {
+			e.Line, e.Type, e.Step = o.Event.Line, string(o.Event.Type), o.Event.BizStep
+		}
+		for _, p := range o.Problems {
+			e.Problems = append(e.Problems, p)
+		}
+		for _, p := range o.Statements {
+			s := fmt.Sprintf("%s %s", p.Kind, p.Subject)
+			if x := effect[p.ID]; x != "" {
+				s += ": " + x
+			}
+			e.Statements = append(e.Statements, s)
+		}
+		for _, r := range o.Repeats {
+			e.Statements = append(e.Statements, fmt.Sprintf("%s %s: recorded before as %s", r.Kind, r.Subject, r.ID))
+		}
+		events = append(events, e)
+	}
+	if err := cli.Print(c, map[string]any{"events": events, "counts": plan.Counts, "refusedAtTheDoor": refusedAtDoor, "sent": len(sent)}, func(w io.Writer) {
+		for i, e := range events {
+			printEvent(w, i, e, plan.Outcomes[i])
+		}
+		fmt.Fprintf(w, "\n%d events: %d statements, %d sightings, %d evidence only, %d refused\n", len(events),
+			plan.Counts[epcis.ResultStatement], plan.Counts[epcis.ResultSighting], plan.Counts[epcis.ResultEvidence], plan.Counts[epcis.ResultRefused])
+		if f.server == "" {
+			fmt.Fprintln(w, "Nothing was sent: no --server was given, so this was planned for an empty ledger.")
+		}
+	}); err != nil {
+		return err
+	}
+	if plan.Counts[epcis.ResultRefused] > 0 || refusedAtDoor > 0 {
+		return cli.Quiet(cli.Failed)
+	}
+	return nil
+}
+
+func printEvent(w io.Writer, i int, e imported, o *epcis.Outcome) {
+	colour := map[epcis.Result]string{epcis.ResultStatement: "green", epcis.ResultSighting: "green", epcis.ResultEvidence: "dim", epcis.ResultRefused: "red"}[o.Result]
+	fmt.Fprintf(w, "event %d, line %d: %s %s: %s", i+1, e.Line, e.Type, e.Step, cli.Colour(w, colour, e.Result))
+	if e.Why != "" {
+		fmt.Fprintf(w, " (%s)", e.Why)
+	}
+	fmt.Fprintln(w)
+	for _, s := range e.Statements {
+		fmt.Fprintf(w, "    %s\n", s)
+	}
+	for _, p := range o.Problems {
+		fmt.Fprintf(w, "    %s\n", p.Error())
+	}
+	for _, n := range e.Notes {
+		fmt.Fprintf(w, "    note: %s\n", n)
+	}
+}
+
+// emptyLedger is a ledger without units where everybody is enrolled.
+type emptyLedger struct{}
+
+func (emptyLedger) Enrolled(string) (bool, error)                         { return true, nil }
+func (emptyLedger) Unit(custody.UnitRef) (*custody.Unit, error)           { return nil, nil }
+func (emptyLedger) Load(string) (ref custody.UnitRef, ok bool, err error) { return ref, false, nil }
+func (emptyLedger) Members(custody.UnitRef) ([]custody.UnitRef, error)    { return nil, nil }
+func (emptyLedger) Parts(string) ([]string, error)                        { return nil, nil }
+func (emptyLedger) Recorded(string, string) ([]epcis.Recorded, error)     { return nil, nil }
+
+// ledgerResolver looks units up in a ledger, and believes only what verifies.
+type ledgerResolver struct {
+	ctx      context.Context
+	remote   *client.Remote
+	verifier client.Verifier
+	seen     map[string]*custody.History // by URI; nil: the ledger proved that it has none
+}
+
+func (l *ledgerResolver) history(uri string) (*custody.History, error) {
+	if h, ok := l.seen[uri]; ok {
+		return h, nil
+	}
+	r, err := l.verifier.VerifyUnit(l.ctx, uri, "")
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case r.Word == custody.NotInLedger:
+		l.seen[uri] = r.History
+		return r.History, nil
+	case r.Word == custody.StatusOnly:
+		return nil, fmt.Errorf("%s: the ledger shows its history only to those who take part in it; import with a token of a party that does", uri)
+	case r.History == nil:
+		var why []string
+		for _, x := range r.Checks {
+			if !x.OK {
+				why = append(why, x.Detail)
+			}
+		}
+		return nil, cli.WithCode(cli.CouldNot, fmt.Errorf("%s could not be verified: %s", uri, strings.Join(why, "; ")))
+	}
+	l.seen[uri] = r.History
+	return r.History, nil
+}
+
+// Enrolled implements epcis.Resolver.
+func (l *ledgerResolver) Enrolled(party string) (bool, error) {
+	return l.remote.Enrolled(l.ctx, party)
+}
+
+// Unit implements epcis.Resolver.
+func (l *ledgerResolver) Unit(ref custody.UnitRef) (*custody.Unit, error) {
+	h, err := l.history(ref.URI)
+	if err != nil || h == nil {
+		return nil, err
+	}
+	if ref.IsLoad() {
+		return custody.LoadUnit(h.State, ref), nil
+	}
+	if h.Unit == nil || h.Unit.Phase == custody.PhaseNone {
+		return nil, nil
+	}
+	return h.Unit, nil
+}
+
+// Load implements epcis.Resolver.
+func (l *ledgerResolver) Load(container string) (ref custody.UnitRef, ok bool, err error) {
+	h, err := l.history(container)
+	if err != nil || h == nil {
+		return ref, false, err
+	}
+	for _, it := range h.Items {
+		if s := it.Signed.Statement; s.Kind == custody.KindPack && s.Subject == container && s.Event.Load == "" {
+			ref, ok = custody.UnitRef{URI: container, Load: s.ID}, true
+		}
+	}
+	return ref, ok, nil
+}
+
+// Members implements epcis.Resolver: what is in a load is not part of what one
+// unit's proofs show.
+func (l *ledgerResolver) Members(custody.UnitRef) ([]custody.UnitRef, error) { return nil, nil }
+
+// Parts implements epcis.Resolver.
+func (l *ledgerResolver) Parts(parent string) ([]string, error) {
+	h, err := l.history(parent)
+	if err != nil || h == nil {
+		return nil, err
+	}
+	parts := []string{}
+	for _, p := range h.Parts {
+		if p.Joined {
+			parts = append(parts, p.URI)
+		}
+	}
+	return parts, nil
+}
+
+// Recorded implements epcis.Resolver.
+func (l *ledgerResolver) Recorded(uri, hashID string) ([]epcis.Recorded, error) {
+	h, err := l.history(uri)
+	if err != nil || h == nil || hashID == "" {
+		return nil, err
+	}
+	var out []epcis.Recorded
+	for _, it := range h.Items {
+		s := it.Signed.Statement
+		if s.Event == nil || s.Event.EPCIS == nil || s.Event.EPCIS.HashID != hashID {
+			continue
+		}
+		load, _ := entry.ParseHash(s.Event.Load) // zero without one
+		out = append(out, epcis.Recorded{ID: s.ID, Kind: s.Kind, Subject: s.Subject, Load: load, Actor: s.Event.Actor, Voided: voided(h, s.ID)})
+	}
+	return out, nil
+}
+
+func voided(h *custody.History, id entry.Hash) bool {
+	for _, it := range h.Items {
+		if b, ok := it.Signed.Statement.Body.(*custody.Void); ok && b.Voids.SHA256 == id.String() {
+			return true
+		}
+	}
+	return false
+}

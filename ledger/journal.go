@@ -229,7 +229,9 @@ func (j *journal) startSegment(n uint64) error {
 		base.frontier = append(base.frontier, entry.Hash(h))
 	}
 	if j.f != nil {
-		if err := errors.Join(j.f.Sync(), j.f.Close()); err != nil {
+		old := j.f
+		j.f = nil
+		if err := errors.Join(old.Sync(), old.Close()); err != nil {
 			return err
 		}
 	}
@@ -296,6 +298,9 @@ func (j *journal) broke(err error) error {
 func (j *journal) add(leaves []Leaf) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if err := j.fence(); err != nil {
+		return err
+	}
 	for len(leaves) > 0 {
 		n, size := 1, leafLen(&leaves[0])
 		for n < len(leaves) && size+leafLen(&leaves[n]) <= bodyTarget {
@@ -322,8 +327,7 @@ func (j *journal) add(leaves []Leaf) error {
 }
 
 // sign records a signed checkpoint durably, and that it is published if no
-// cosigner will be asked. It refuses when the file has grown by
-// other hands: then another process signs this log.
+// cosigner will be asked.
 func (j *journal) sign(note []byte, publish bool) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -343,7 +347,8 @@ func (j *journal) sign(note []byte, publish bool) error {
 	return j.sync()
 }
 
-// fence checks that this process alone has written to the segment.
+// fence refuses when the segment has grown or gone by other hands: then another
+// process has taken the log over, whatever became of the lock.
 func (j *journal) fence() error {
 	if j.err != nil {
 		return j.err
@@ -362,6 +367,9 @@ func (j *journal) fence() error {
 func (j *journal) cosign(note []byte) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if err := j.fence(); err != nil {
+		return err
+	}
 	j.cosigned = note
 	if err := j.write(recCosigned, note); err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"fabtrail.dev/fabtrail/ledger/checkpoint"
 	"fabtrail.dev/fabtrail/ledger/entry"
 	"github.com/cockroachdb/pebble/v2"
+	"golang.org/x/sync/errgroup"
 )
 
 // pubNote is a publication: the note that was published first at its size. The
@@ -98,22 +99,14 @@ func readNote(k, v []byte) (pubNote, error) {
 	return p, nil
 }
 
-// publish makes v public under note. With write, the note is journaled first.
+// publish makes v public under note. With write, the note is made durable
+// first.
 func (l *Ledger) publish(v *View, note []byte, write bool) error {
-	old := l.published.v.Load()
-	first := old.size < v.size
-	err := func() error {
-		l.notes.mu.Lock()
-		defer l.notes.mu.Unlock()
-		if write {
-			if err := l.j.cosign(note); err != nil {
-				return err
-			}
+	first := l.published.v.Load().size < v.size
+	if write {
+		if err := l.writeNote(v.size, note, first); err != nil {
+			return err
 		}
-		return l.s.storeNote(v.size, note, first)
-	}()
-	if err != nil {
-		return err
 	}
 	out := *v
 	out.note = note
@@ -125,7 +118,18 @@ func (l *Ledger) publish(v *View, note []byte, write bool) error {
 	return nil
 }
 
-// storeNote keeps a published note. It need not be synced: the journal has it.
+// writeNote keeps a note in journal and database, side by side. The lock keeps
+// the journal from being rotated in between.
+func (l *Ledger) writeNote(size uint64, note []byte, first bool) error {
+	l.notes.mu.Lock()
+	defer l.notes.mu.Unlock()
+	var g errgroup.Group
+	g.Go(func() error { return l.j.cosign(note) })
+	g.Go(func() error { return l.s.storeNote(size, note, first) })
+	return g.Wait()
+}
+
+// storeNote keeps a published note durably.
 func (s *store) storeNote(size uint64, note []byte, first bool) error {
 	b := s.db.NewBatch()
 	defer b.Close()
@@ -137,7 +141,7 @@ func (s *store) storeNote(size uint64, note []byte, first bool) error {
 	if err := b.Set(metaLatest, note, nil); err != nil {
 		return err
 	}
-	return b.Commit(pebble.NoSync)
+	return b.Commit(pebble.Sync)
 }
 
 // publishLoop is the publisher: one checkpoint at a time, always the newest, so

@@ -154,6 +154,14 @@ func (l *Ledger) feed(ctx context.Context, head Head) error {
 	if l.cfg.Sequencer == nil {
 		return nil
 	}
+	mark, err := noteCheckpoint(l.c.hist.signed)
+	if err != nil {
+		return noSign(err, wayJournal, "the newest checkpoint of the journal")
+	}
+	if head.Size < mark.Size {
+		return noSign(nil, "restore the engine to its newest state; it was restored from an old backup, or this is another tree",
+			"the engine has %d entries, a checkpoint of size %d was signed", head.Size, mark.Size)
+	}
 	for at := head.Size; at < l.w.edge.size; {
 		n := int(min(l.w.edge.size-at, replayBatch))
 		leaves, err := l.s.leaves(at, n)

@@ -146,9 +146,17 @@ func (l *Ledger) sign(c *commit) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.j.sign(note, l.cfg.Cosigner == nil); err != nil {
+	alone := l.cfg.Cosigner == nil // then it is published with its signature
+	var g errgroup.Group
+	g.Go(func() error { return l.j.sign(note, alone) })
+	if alone {
+		g.Go(func() error { return l.s.storeNote(size, note, true) })
+	}
+	if err := g.Wait(); err != nil {
 		return nil, err
 	}
+	// After the journal, never before: a start takes a database that knows of
+	// a newer checkpoint for a sign of an old journal.
 	if err := l.s.db.Set(metaSigned, note, pebble.NoSync); err != nil {
 		return nil, err
 	}

@@ -57,30 +57,44 @@ const (
 // directory is the SignerDirectory of a State.
 type directory struct {
 	st State
-	g  Governance
+	g  *Governance // read when first asked for
+}
+
+func (d *directory) gov() *Governance {
+	if d.g == nil {
+		g := LoadGovernance(d.st)
+		d.g = &g
+	}
+	return d.g
+}
+
+// charter reads the ID of the charter alone, which every statement is held to.
+func (d *directory) charter() (id entry.Hash) {
+	copy(id[:], d.st.Get(string(rowLog)))
+	return id
 }
 
 // PartyOf implements SignerDirectory. The keys of authorities and of the operator
 // act for their parties without a further enrolment; a key that ended does not.
-func (d directory) PartyOf(h entry.Hash) (string, bool) {
+func (d *directory) PartyOf(h entry.Hash) (string, bool) {
 	if k, ok := LoadKey(d.st, h); ok {
 		return k.Party, !k.Ended
 	}
-	for _, a := range d.g.Authorities {
+	for _, a := range d.gov().Authorities {
 		if a.Hash == h {
 			return a.Party, true
 		}
 	}
-	if d.g.Operator.Hash == h {
-		return d.g.Operator.Party, true
+	if d.gov().Operator.Hash == h {
+		return d.gov().Operator.Party, true
 	}
 	return "", false
 }
 
 // AuthorityOf implements SignerDirectory. A key that was revoked as a party's key
 // no longer counts as an authority's.
-func (d directory) AuthorityOf(h entry.Hash) (string, bool) {
-	for _, a := range d.g.Authorities {
+func (d *directory) AuthorityOf(h entry.Hash) (string, bool) {
+	for _, a := range d.gov().Authorities {
 		if a.Hash == h {
 			k, ok := LoadKey(d.st, h)
 			return a.Party, !ok || !k.Ended
@@ -90,32 +104,33 @@ func (d directory) AuthorityOf(h entry.Hash) (string, bool) {
 }
 
 // Threshold implements SignerDirectory.
-func (d directory) Threshold() int64 { return d.g.Threshold }
+func (d *directory) Threshold() int64 { return d.gov().Threshold }
 
 // enrolled reports whether a party may be named as one who acts.
-func (d directory) enrolled(party string) bool {
-	if _, ok := LoadParty(d.st, party); ok {
+func (d *directory) enrolled(party string) bool {
+	if len(d.st.Get(string(rowParty)+party)) > 0 {
 		return true
 	}
-	return d.g.isAuthority(party) || d.g.Operator.Party == party
+	g := d.gov()
+	return g.isAuthority(party) || g.Operator.Party == party
 }
 
 // byAuthorities reports whether the threshold of the authorities signed.
-func (d directory) byAuthorities(signers []entry.Signature) bool {
+func (d *directory) byAuthorities(signers []entry.Signature) bool {
 	var parties []string
 	for _, s := range signers {
 		if p, ok := d.AuthorityOf(s.Key); ok && !slices.Contains(parties, p) {
 			parties = append(parties, p)
 		}
 	}
-	return d.g.Threshold > 0 && int64(len(parties)) >= d.g.Threshold
+	return d.gov().Threshold > 0 && int64(len(parties)) >= d.gov().Threshold
 }
 
 // rank returns the highest rank that party has over u. keeper is who has it in
 // hand.
 func (r *run) rank(u *Unit, party string) Rank {
 	switch {
-	case r.dir.g.isAuthority(party):
+	case r.dir.gov().isAuthority(party):
 		return RankAuthority
 	case r.hasRole(party, RoleRegulator):
 		return RankRegulator
@@ -158,22 +173,23 @@ func gtinOf(uri string) string {
 func (r *run) admit() *problem.Problem {
 	s := r.s
 	if s.Kind == KindCharter {
-		if !r.dir.g.Charter.IsZero() {
-			return problem.New("charter_exists", "", "this ledger has the charter %s", r.dir.g.Charter)
+		if c := r.dir.charter(); !c.IsZero() {
+			return problem.New("charter_exists", "", "this ledger has the charter %s", c)
 		}
-		return asRefusal(CheckSigners(r.it.Signed, r.dir))
+		return asRefusal(CheckSigners(r.it.Signed, &r.dir))
 	}
-	if r.dir.g.Charter.IsZero() {
+	charter := r.dir.charter()
+	if charter.IsZero() {
 		return problem.New("no_charter", "", "the first entry of a ledger is its charter")
 	}
-	if s.Ledger != r.dir.g.Charter {
+	if s.Ledger != charter {
 		return problem.New("other_ledger", "/predicate/ledger", "the statement is for ledger %s", s.Ledger).
-			WithHint("this ledger is %s", r.dir.g.Charter)
+			WithHint("this ledger is %s", charter)
 	}
 	if p := r.keysInForce(); p != nil {
 		return p
 	}
-	if p := asRefusal(CheckSigners(r.it.Signed, r.dir)); p != nil {
+	if p := asRefusal(CheckSigners(r.it.Signed, &r.dir)); p != nil {
 		return p
 	}
 	if p := r.partiesKnown(); p != nil {
@@ -278,7 +294,7 @@ func (r *run) roleAllows() *problem.Problem {
 			WithHint("its roles are: %s", strings.Join(p.Roles, ", "))
 	}
 	need := rolesFor[r.s.Kind]
-	if need == nil || r.s.Kind == KindFinding && r.actor == r.dir.g.Operator.Party {
+	if need == nil || r.s.Kind == KindFinding && r.actor == r.dir.gov().Operator.Party {
 		return nil
 	}
 	if r.ev.Role != "" {

@@ -83,6 +83,9 @@ type UnitEffect struct {
 	Outcome   Outcome
 	Code      Code
 	Late      bool // Statement had waited for the entry at hand
+	// Contents marks the load's own share of a later pack or unpack: the load does
+	// not change, and the statement stands under its contents, not in its list.
+	Contents bool
 	// Operator accuses the operator: the door should have refused this, and says
 	// in Refusal how.
 	Operator bool

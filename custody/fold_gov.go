@@ -1,6 +1,8 @@
 package custody
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"slices"
 
 	"fabtrail.dev/fabtrail/internal/problem"
@@ -52,19 +54,19 @@ func (r *run) govern() {
 		g.Authorities, g.Operator = authorityKeys(b.Authorities), authorityKey(b.Operator)
 		r.setLog(g)
 	case *AuthorityChange:
-		g := r.dir.g
+		g := *r.dir.gov()
 		g.Authorities, g.Threshold = authorityKeys(b.Authorities), b.Threshold
 		r.setLog(g)
 	case *LogKey:
-		g := r.dir.g
+		g := *r.dir.gov()
 		g.LogKey = r.s.ID
 		r.setLog(g)
 	case *WitnessPolicy:
-		g := r.dir.g
+		g := *r.dir.gov()
 		g.WitnessPolicy = r.s.ID
 		r.setLog(g)
 	case *RuleSet:
-		g := r.dir.g
+		g := *r.dir.gov()
 		g.RuleSet = b.RuleSetRef
 		r.setLog(g)
 	case *Party:
@@ -82,9 +84,10 @@ func (r *run) govern() {
 	}
 }
 
+// authorityKey takes the key as it stands: Parse has checked it, and that is slow.
 func authorityKey(a Authority) AuthorityKey {
-	k, _ := a.Key.Key() // Parse refused others
-	return AuthorityKey{Party: a.Party, SPKI: k.SPKI, Hash: k.Hash}
+	spki, _ := base64.StdEncoding.DecodeString(a.Key.SPKI)
+	return AuthorityKey{Party: a.Party, SPKI: spki, Hash: sha256.Sum256(spki)}
 }
 
 func authorityKeys(as []Authority) []AuthorityKey {

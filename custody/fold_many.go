@@ -222,14 +222,16 @@ func (r *run) reportLoad(c *loadCheck) {
 	default:
 		r.result(c.ref, Noted, CodeNoted)
 	}
+	r.eff.Units[len(r.eff.Units)-1].Contents = true
 }
 
 // member folds what the statement at hand does to one member that was named with
 // its head: own judges the member's own conditions, then reads the load or parent
 // only when they hold, and apply changes a clone.
 func (r *run) member(ref UnitRef, head entry.Hash, own func(*Unit) Code, then func() judged, apply func(*Unit)) {
-	r.known(ref)
-	before := r.unit(ref)
+	before := r.unit(ref).Clone()
+	before.addKnown(r.index)
+	r.units[ref] = before
 	legal := func(u *Unit) Code {
 		if c := own(u); c != "" {
 			return c
@@ -242,8 +244,10 @@ func (r *run) member(ref UnitRef, head entry.Hash, own func(*Unit) Code, then fu
 	}
 	switch {
 	case j.refusal != nil:
+		r.put(before)
 		r.refuse(ref, j.code, j.refusal)
 	case j.code != "":
+		r.put(before)
 		e := r.result(ref, NoEffect, j.code)
 		e.Rival, e.RivalIndex = j.rival, j.rivalAt
 	default:

@@ -52,7 +52,7 @@ func newRun(f Fold, st State, it Item) *run {
 	s := it.Signed.Statement
 	o := newOverlay(st)
 	r := &run{f: f, st: o, it: it, act: newAct(s, it.Index, it.Time), units: map[UnitRef]*Unit{}}
-	r.dir = directory{st: o, g: LoadGovernance(o)}
+	r.dir = directory{st: o}
 	r.eff = Effect{Index: it.Index, Time: it.Time, ID: s.ID, Kind: s.Kind, Actor: r.actor}
 	if r.ev == nil {
 		for _, n := range namedParties(s) {

@@ -285,6 +285,9 @@ func (j *judge) parts() {
 // here: what they prove, if anything, is for the rules to say.
 func (j *judge) course() {
 	for _, u := range j.h.On(j.h.Ref) {
+		if u.Contents {
+			continue // that is in no list of the load
+		}
 		at := []uint64{u.Index}
 		switch {
 		case u.Kind == KindVoid && u.Outcome == Applied:

@@ -44,14 +44,23 @@ func Walk(src Source, uri string) (*History, error) {
 	if len(w.items) == 0 {
 		return &History{Ref: ref, Unit: newUnit(ref), State: MapState{}, Topics: w.topics}, nil
 	}
+	if err := w.fetch(entry.Topic{Kind: entry.TopicLog}); err != nil {
+		return nil, err
+	}
+	if _, err := w.grow(&watchState{}); err != nil {
+		return nil, err
+	}
 	for {
 		st, effects := w.fold()
-		h := w.survey(st, effects)
-		grew, err := w.grow(st)
-		if err != nil {
+		if grew, err := w.grow(st); err != nil {
 			return nil, err
+		} else if grew {
+			continue
 		}
-		if !grew {
+		h := w.survey(st, effects)
+		if grew, err := w.grow(st); err != nil {
+			return nil, err
+		} else if !grew {
 			return h, nil
 		}
 	}
@@ -64,6 +73,7 @@ type walker struct {
 	lists    map[entry.Topic][]uint64
 	items    map[uint64]*Item
 	order    []uint64 // keys of items, ascending
+	fresh    []uint64 // items whose keys and parties are not fetched yet
 	verified map[deviceCheck]bool
 }
 
@@ -148,7 +158,40 @@ func (w *walker) grow(st *watchState) (bool, error) {
 			return false, err
 		}
 	}
+	for len(w.fresh) > 0 {
+		it := w.items[w.fresh[0]]
+		w.fresh = w.fresh[1:]
+		for _, t := range names(it.Signed) {
+			if err := w.fetch(t); err != nil {
+				return false, err
+			}
+		}
+	}
 	return len(w.topics) > before, nil
+}
+
+// names lists the topics that a statement needs whatever the state: the keys that
+// signed it, the parties that it names, and what allows a commission.
+func names(s *Signed) (ts []entry.Topic) {
+	for _, k := range s.Envelope.Signatures {
+		ts = append(ts, keyTopic(k.Key))
+	}
+	for _, p := range namedParties(s.Statement) {
+		ts = append(ts, partyTopic(p.party))
+	}
+	if b, ok := s.Statement.Body.(*Commission); ok {
+		lot := s.Statement.Subject
+		if b.Contents == nil {
+			lot = lotOf(lot, b.Lot)
+		}
+		if gtin := gtinOf(s.Statement.Subject); gtin != "" {
+			ts = append(ts, productTopic(gtin))
+		}
+		if lot != "" {
+			ts = append(ts, lotTopic(lot))
+		}
+	}
+	return ts
 }
 
 func (w *walker) fetch(t entry.Topic) error {
@@ -174,6 +217,7 @@ func (w *walker) fetch(t entry.Topic) error {
 		}
 		if _, ok := w.items[it.Index]; !ok {
 			w.items[it.Index] = &it
+			w.fresh = append(w.fresh, it.Index)
 			at, _ := slices.BinarySearch(w.order, it.Index)
 			w.order = slices.Insert(w.order, at, it.Index)
 		}
@@ -232,15 +276,6 @@ func (w *walker) byID(id entry.Hash) *Item {
 
 // survey reads what the history of the root tells. All that it reads, st notes.
 func (w *walker) survey(st *watchState, effects []Effect) *History {
-	for _, n := range w.order {
-		it := w.items[n]
-		for _, k := range it.Signed.Envelope.Signatures {
-			st.Get(string(rowKey) + k.Key.String())
-		}
-		for _, p := range namedParties(it.Signed.Statement) {
-			st.Get(string(rowParty) + p.party)
-		}
-	}
 	items := make([]Item, len(w.order))
 	for i, n := range w.order {
 		items[i] = *w.items[n]

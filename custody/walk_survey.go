@@ -1,6 +1,8 @@
 package custody
 
 import (
+	"crypto/sha256"
+	"math"
 	"slices"
 
 	"fabtrail.dev/fabtrail/ledger/entry"
@@ -12,7 +14,7 @@ import (
 // caller.
 func Survey(st State, ref UnitRef, items []Item, effects []Effect) *History {
 	r := &run{st: newOverlay(st), units: map[UnitRef]*Unit{}}
-	r.dir = directory{st: r.st, g: LoadGovernance(r.st)}
+	r.dir = directory{st: r.st}
 	h := &History{Ref: ref, Items: items, Effects: effects, Unit: r.unit(ref)}
 	s := &surveyor{run: r, h: h}
 	h.Keeper, h.Owner = r.keeper(h.Unit), r.owner(h.Unit)
@@ -162,11 +164,8 @@ func (s *surveyor) twins() {
 	if len(s.h.Unit.DeviceKey) == 0 {
 		return
 	}
-	k, err := ParseKey(s.h.Unit.DeviceKey)
-	if err != nil {
-		return
-	}
-	bs := LoadBindings(s.st, k.Hash)
+	key := entry.Hash(sha256.Sum256(s.h.Unit.DeviceKey))
+	bs := LoadBindings(s.st, key)
 	var own uint64
 	for _, b := range bs {
 		if b.Unit == s.h.Ref.URI && b.Authorised {
@@ -175,7 +174,7 @@ func (s *surveyor) twins() {
 	}
 	for _, b := range bs {
 		if b.Unit != s.h.Ref.URI && b.Authorised {
-			s.h.Twins = append(s.h.Twins, Twin{Key: k.Hash, Unit: b.Unit, At: b.Index, Own: own})
+			s.h.Twins = append(s.h.Twins, Twin{Key: key, Unit: b.Unit, At: b.Index, Own: own})
 		}
 	}
 }
@@ -192,7 +191,7 @@ func (s *surveyor) standing() {
 		}
 	}
 	add(s.h.Keeper, s.h.Owner)
-	add(s.hands(s.h.Ref, map[UnitRef]bool{})...)
+	s.hands(s.h.Ref, 0, math.MaxUint64, 0, add)
 	if gtin := gtinOf(s.h.Ref.URI); gtin != "" {
 		if p, ok := LoadProduct(s.st, gtin); ok {
 			add(p.Owner)
@@ -205,18 +204,40 @@ func (s *surveyor) standing() {
 	}
 }
 
-// hands lists who had a unit in hand, was to receive it or owned it; who holds a
-// load or parent holds what is in it. Only loads and parents that were joined are
-// asked for.
-func (s *surveyor) hands(ref UnitRef, seen map[UnitRef]bool) (ps []string) {
-	seen[ref] = true
-	for _, u := range effectsOn(s.h.Effects, ref) {
-		ps = append(ps, u.After.Party, u.After.To, u.After.Owner)
-		if in := u.After.In; u.After.Place != Free && !seen[in] {
-			ps = append(ps, s.hands(in, seen)...)
+// hands names who had a unit in hand, was to receive it or owned it between two
+// log indexes. Who holds a load or parent holds what is in it, for as long as it
+// is; only loads and parents that were joined are asked for.
+func (s *surveyor) hands(ref UnitRef, from, to uint64, depth int, add func(...string)) {
+	var now *Unit
+	since := from
+	inside := func(until uint64) {
+		if now != nil && now.Place != Free && until >= from && depth < 64 {
+			s.hands(now.In, max(since, from), until, depth+1, add)
 		}
 	}
-	return ps
+	for i := range s.h.Effects {
+		e := &s.h.Effects[i]
+		if e.Index > to {
+			break
+		}
+		for _, u := range e.Units {
+			if u.Unit != ref || u.Contents || u.Outcome != Applied {
+				continue
+			}
+			if e.Index > from && now != nil {
+				add(now.Party, now.To, now.Owner)
+			}
+			if now == nil || now.In != u.After.In || now.Place != u.After.Place {
+				inside(e.Index)
+				since = e.Index
+			}
+			now = u.After
+		}
+	}
+	if now != nil {
+		add(now.Party, now.To, now.Owner)
+		inside(to)
+	}
 }
 
 // accused lists what accuses the operator.

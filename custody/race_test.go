@@ -1,0 +1,6 @@
+//go:build race
+
+package custody_test
+
+// raceEnabled: the race detector makes campaigns ten times slower.
+const raceEnabled = true

@@ -39,7 +39,7 @@ func TestWrongInput(t *testing.T) {
 		"duplicate names": {bytes.Replace(signed, []byte(`"payload":`), []byte(`"payload":"","payload":`), 1), "malformed_json"},
 		"bad check digit": {w.sign(bytes.ReplaceAll(ok, []byte(makerParty), []byte("https://id.gs1.org/417/9506000140002")), w.keys[makerParty]), "invalid_identifier"},
 		"other key":       {w.sign(ok, stranger), "unknown_key"},
-		"altered payload": {reseal(t, signed, func(d *custody.DSSE) { d.Payload = bytes.Replace(d.Payload, []byte("device"), []byte("dEvice"), 1) }), "bad_signature"},
+		"altered payload": {reseal(t, signed, func(d *custody.DSSE) { d.Payload = bytes.Replace(d.Payload, []byte("device"), []byte("module"), 1) }), "bad_signature"},
 		"wrong role": {w.sign(w.payload(custody.KindCommission, unit(3), w.event(carrierParty, "carrier", custody.First()),
 			&custody.Commission{UnitKind: "device"}), w.keys[carrierParty]), "wrong_role"},
 		"unknown receiver": {w.sign(w.payload(custody.KindRelease, unit(1), w.event(makerParty, "maker", custody.Next(0, first.ID)),

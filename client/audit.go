@@ -73,17 +73,26 @@ func notFound(err error) bool {
 // Follow adds the entries from where the Replayer stands up to size.
 func (r *Replayer) Follow(ctx context.Context, log LogReader, size uint64) error {
 	return log.Entries(ctx, r.Size(), size, func(line EntryLine) error {
-		e, err := entry.ParseCargo(line.Cargo)
+		e, err := parseLine(line)
 		if err != nil {
-			return &Divergence{Index: line.Index, What: DivergeCargo, Detail: err.Error()}
+			return err
 		}
 		return r.Add(line.Index, e, line.Manifest)
 	})
 }
 
+func parseLine(line EntryLine) (entry.Entry, error) {
+	e, err := entry.ParseCargo(line.Cargo)
+	if err != nil {
+		return e, &Divergence{Index: line.Index, What: DivergeCargo, Detail: err.Error()}
+	}
+	return e, nil
+}
+
 // Audit replays a log from its first entry up to a checkpoint whose signatures
-// the caller has checked, and compares every tile, bundle, index commitment and
-// the root. It returns the first divergence, as a *Divergence, or a summary.
+// the caller has checked, and compares every leaf in the entry bundles, every
+// tile, every index commitment and the root. It returns the first divergence, as
+// a *Divergence, or a summary.
 func Audit(ctx context.Context, log LogReader, at *Seen, cfg ReplayConfig) (Summary, error) {
 	same := func(path entry.TilePath, computed []byte) error {
 		served, err := log.Tile(ctx, path)
@@ -94,7 +103,18 @@ func Audit(ctx context.Context, log LogReader, at *Seen, cfg ReplayConfig) (Summ
 	}
 	cfg.Tile = same
 	r := NewReplayer(cfg)
-	if err := r.Follow(ctx, log, at.Size); err != nil {
+	leaves := bundles{ctx: ctx, log: log, size: at.Size}
+	err := log.Entries(ctx, 0, at.Size, func(line EntryLine) error {
+		e, err := parseLine(line)
+		if err != nil {
+			return err
+		}
+		if err := leaves.check(line.Index, e.Leaf()); err != nil {
+			return err
+		}
+		return r.Add(line.Index, e, line.Manifest)
+	})
+	if err != nil {
 		return r.Summary(), err
 	}
 	// The last tiles first: they tell where a root that differs goes wrong.
@@ -102,6 +122,35 @@ func Audit(ctx context.Context, log LogReader, at *Seen, cfg ReplayConfig) (Summ
 		return r.Summary(), err
 	}
 	return r.Summary(), r.Check(at.Checkpoint)
+}
+
+// bundles reads the entry bundles of a log, one at a time, as they are served.
+type bundles struct {
+	ctx    context.Context // of the one call of Audit that it belongs to
+	log    LogReader
+	size   uint64
+	path   entry.TilePath
+	leaves [][]byte
+}
+
+// check compares a leaf with the one that the log serves at its index.
+func (b *bundles) check(index uint64, leaf [entry.LeafSize]byte) error {
+	path := entry.TilePath{Entries: true, Index: index / entry.TileWidth}
+	if path.Width = path.WidthAt(b.size); path != b.path {
+		raw, err := b.log.Tile(b.ctx, path)
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		leaves, err := entry.ParseBundle(raw)
+		if err != nil || len(leaves) != path.Width {
+			return &Divergence{Index: path.Index * entry.TileWidth, What: DivergeLeaf, Detail: path.String() + " is no bundle of its width"}
+		}
+		b.path, b.leaves = path, leaves
+	}
+	if !bytes.Equal(b.leaves[index%entry.TileWidth], leaf[:]) {
+		return &Divergence{Index: index, What: DivergeLeaf, Detail: "the cargo gives another leaf than " + path.String() + " has"}
+	}
+	return nil
 }
 
 // AuditLedger audits what a ledger publishes now: it fetches the checkpoint,

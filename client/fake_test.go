@@ -33,7 +33,9 @@ type fake struct {
 	fail    func(http.ResponseWriter) bool // answers instead, when it returns true
 	mangle  func(*Appended)                // lies about statements
 	records map[entry.Hash]*Appended
-	calls   map[string]int // requests by method and route
+	units   func(*answer.Answer) // sees and changes every answer
+	dropped string               // path of a tile that is not served
+	calls   map[string]int       // requests by method and route
 }
 
 func newFake(t testing.TB, w *answertest.World) *fake {
@@ -151,7 +153,8 @@ func (f *fake) post(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *fake) batch(w http.ResponseWriter, r *http.Request) {
-	lines := bufio.NewScanner(r.Body)
+	body, _ := io.ReadAll(r.Body) // all of it first: HTTP/1.1 stops reading at the first write
+	lines := bufio.NewScanner(bytes.NewReader(body))
 	lines.Buffer(nil, 1<<20)
 	for n := 1; lines.Scan(); n++ {
 		a, err := f.record(lines.Bytes())
@@ -196,6 +199,9 @@ func (f *fake) unit(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err)
 		return
 	}
+	if f.units != nil {
+		f.units(a)
+	}
 	b, _ := a.Marshal()
 	w.Write(b)
 }
@@ -239,7 +245,7 @@ func (f *fake) consistency(w http.ResponseWriter, r *http.Request) {
 
 func (f *fake) tile(w http.ResponseWriter, r *http.Request) {
 	p, err := entry.ParseTilePath(r.URL.Path)
-	if err != nil || p.WidthAt(f.Published) < p.Width {
+	if err != nil || p.WidthAt(f.Published) < p.Width || r.URL.Path == f.dropped {
 		refuse(w, problem.New("not_found", "", "no such tile"))
 		return
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	lieTries = flag.Int("lies", 400, "how many lies TestLyingServer tells")
+	lieTries = flag.Int("lies", 240, "how many lies TestLyingServer tells")
 	lieSeed  = flag.Uint64("lieseed", 1, "seed of the lies")
 )
 
@@ -652,7 +652,7 @@ func TestLyingServer(t *testing.T) {
 				r.Word, r.Failed(), honest[serial].Word, honest[serial].Failed())
 		}
 	}
-	if *lieTries >= len(lies)*4 {
+	if *lieTries >= len(lies)*3 {
 		for _, l := range lies {
 			if refused[l.name] == 0 {
 				t.Errorf("%s is no lie: %d told, none refused", l.name, told[l.name])

@@ -29,7 +29,8 @@ const (
 	DivergeCharter    = "charter"          // another ledger than the one trusted
 	DivergeCargo      = "cargo"            // cargo or a manifest that is missing or not the one committed to
 	DivergeCommitment = "index-commitment" // a false, misplaced or missing index commitment
-	DivergeTile       = "tile"             // a tile or bundle other than the entries give
+	DivergeLeaf       = "leaf"             // a leaf other than the cargo gives
+	DivergeTile       = "tile"             // a tile other than the entries give
 	DivergeRoot       = "root"             // a root other than the entries give
 )
 
@@ -81,8 +82,7 @@ type ReplayConfig struct {
 	Manifests ManifestStore // nil: in memory
 	Rules     RuleEngine    // nil: those of package custody/rules
 	Charter   entry.Hash    // the charter's ID; zero: any
-	// Tile, if set, is called with every tile of hashes and every entry bundle
-	// as soon as it is full.
+	// Tile, if set, is called with every tile of hashes as soon as it is full.
 	Tile func(entry.TilePath, []byte) error
 	// Effect, if set, sees what each statement did.
 	Effect func(custody.Item, custody.Effect)
@@ -161,8 +161,7 @@ func (r *Replayer) add(index uint64, e entry.Entry, manifest []byte) error {
 		return diverge(DivergeTime, "log time goes back from %d to %d ms", r.time, e.Time)
 	}
 	r.time = e.Time
-	leaf := e.Leaf()
-	if err := r.tree.add(leaf[:], r.cfg.Tile); err != nil {
+	if err := r.tree.add(e.LeafHash(), r.cfg.Tile); err != nil {
 		return err
 	}
 	r.committed = e.Class == entry.Index

@@ -16,29 +16,15 @@ import (
 type tileTree struct {
 	size   uint64
 	levels [][]entry.Hash // hashes of the last, partial tile of each level
-	leaves [][]byte       // entries of the last, partial bundle
 }
 
-// fullTile is called for every tile of hashes, and every bundle, that has
-// become full.
+// fullTile is called for every tile of hashes that has become full.
 type fullTile func(path entry.TilePath, b []byte) error
 
-// add appends a leaf.
-func (t *tileTree) add(leaf []byte, full fullTile) error {
+// add appends the hash of a leaf.
+func (t *tileTree) add(h entry.Hash, full fullTile) error {
 	n := t.size
 	t.size++
-	t.leaves = append(t.leaves, leaf)
-	if len(t.leaves) == entry.TileWidth {
-		b, err := entry.MarshalBundle(t.leaves)
-		if err == nil {
-			err = full(entry.TilePath{Entries: true, Index: n / entry.TileWidth, Width: entry.TileWidth}, b)
-		}
-		if err != nil {
-			return err
-		}
-		t.leaves = t.leaves[:0]
-	}
-	h := entry.LeafHash(leaf)
 	for level := 0; ; level++ {
 		if level == len(t.levels) {
 			t.levels = append(t.levels, nil)
@@ -57,17 +43,8 @@ func (t *tileTree) add(leaf []byte, full fullTile) error {
 	}
 }
 
-// partial calls fn for the tiles and the bundle that are not full.
+// partial calls fn for the tiles that are not full.
 func (t *tileTree) partial(fn fullTile) error {
-	if len(t.leaves) > 0 {
-		b, err := entry.MarshalBundle(t.leaves)
-		if err == nil {
-			err = fn(entry.TilePath{Entries: true, Index: t.size / entry.TileWidth, Width: len(t.leaves)}, b)
-		}
-		if err != nil {
-			return err
-		}
-	}
 	size := t.size
 	for level, hashes := range t.levels {
 		if len(hashes) > 0 {
@@ -139,15 +116,11 @@ func sameTile(path entry.TilePath, served, computed []byte) error {
 	if bytes.Equal(served, computed) {
 		return nil
 	}
-	unit := len(entry.Hash{})
-	if path.Entries {
-		unit = 2 + entry.LeafSize
-	}
 	at := 0
 	for at < len(served) && at < len(computed) && served[at] == computed[at] {
 		at++
 	}
-	first := path.Index*entry.TileWidth + uint64(at/unit)
+	first := path.Index*entry.TileWidth + uint64(at/len(entry.Hash{}))
 	for range path.Level {
 		first *= entry.TileWidth
 	}

@@ -27,7 +27,6 @@ var allowed = map[string][]string{
 	"custody/view":                       {"internal/problem", "ledger/entry", "custody/gs1", "custody", "custody/rules"},
 	"custody/layout":                     {"internal/problem", "ledger/entry", "custody/gs1", "custody"},
 	"custody/custodytest":                {"internal/problem", "ledger/entry", "custody/gs1", "custody"},
-	"custody/answer/answertest":          {"*"},
 	"cmd/fabtraild/internal/demo":        {"*"},
 	"cmd/fabtraild/internal/demo/labels": {},
 	"custody/answer":                     {"internal/problem", "ledger/entry", "ledger/checkpoint", "ledger/unitindex", "custody/gs1", "custody"},

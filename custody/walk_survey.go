@@ -159,8 +159,21 @@ func (s *surveyor) part(p *Part, follow bool) {
 	})
 }
 
-// twins finds other serials under the unit's present device key.
+// twins finds other serials under the unit's present device key. The lists of keys
+// that were bound to it before, or by another commission of somebody entitled,
+// are read for the rules; a stranger's key is not.
 func (s *surveyor) twins() {
+	for _, it := range s.h.Items {
+		st := it.Signed.Statement
+		k, ok := st.DeviceKey()
+		if !ok || st.Subject != s.h.Ref.URI {
+			continue
+		}
+		b, commissions := st.Body.(*Commission)
+		if s.applied(it) || commissions && MayCommission(s.st, st.Event.Actor, st.Subject, lotOf(st.Subject, b.Lot)) {
+			LoadBindings(s.st, k.Hash)
+		}
+	}
 	if len(s.h.Unit.DeviceKey) == 0 {
 		return
 	}

@@ -103,7 +103,7 @@ func (w *World) assemble(parent *custody.Unit, action string) {
 		u := w.Load(ref)
 		fits := action == custody.ActionAdd && u.Phase == custody.PhaseHeld && u.Party == a.URI && u.Place == custody.Free ||
 			action == custody.ActionRemove && u.Place == custody.PartOf && u.In == parent.Ref
-		if uri != parent.Ref.URI && len(b.Components) < 4 && (fits && w.R.IntN(3) == 0 || w.evil() && w.R.IntN(15) == 0) {
+		if uri != parent.Ref.URI && len(b.Components) < 4 && (fits && w.R.IntN(3) == 0 || w.evil() && (w.R.IntN(15) == 0 || action == custody.ActionAdd && u.Place == custody.PartOf)) {
 			d := custody.DigestOf(w.headOf(ref))
 			b.Components = append(b.Components, custody.Component{URI: uri, Head: &d})
 		}

@@ -185,7 +185,8 @@ func (r *work) illegal(u *custody.UnitEffect, units []custody.UnitRef) {
 	case u.Code == custody.CodeNotReceiver:
 		r.report(WrongReceiver, Confirmed, u.Actor, units, []uint64{before.HeadIndex, u.Index}, "%s was released to %s, and %s claims a %s", uri, before.To, u.Actor, u.Kind)
 	case u.Code == custody.CodePart && u.Kind == custody.KindAssemble && before.In.URI != r.s.Subject:
-		r.report(PartTwice, Confirmed, u.Actor, append(units, custody.UnitRef{URI: r.s.Subject}, before.In), []uint64{before.Since, u.Index},
+		// It speaks of the part alone: who verifies either device follows its parts.
+		r.report(PartTwice, Confirmed, u.Actor, units, []uint64{before.Since, u.Index},
 			"%s is part of %s, and %s claims to have built it into %s", uri, before.In.URI, u.Actor, r.s.Subject)
 	case u.Code == custody.CodeNoPossession:
 		if r.ev.Device != nil && !u.Late {
@@ -247,7 +248,7 @@ func (r *work) fork(u *custody.UnitEffect, units []custody.UnitRef) {
 		return
 	}
 	evidence := []uint64{u.RivalIndex, u.Index}
-	if self, ok := custody.LoadNamed(r.st, u.Statement); ok {
+	if self, ok := custody.LoadNamed(r.st, u.Statement); ok && u.Unit == r.subject {
 		if prev, ok := custody.LoadNamed(r.st, self.Prev); ok {
 			evidence = append(evidence, prev.Index)
 		}

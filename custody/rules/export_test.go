@@ -1,0 +1,4 @@
+package rules
+
+// Chord shows chord to tests.
+func Chord(lat1, lon1, lat2, lon2 int32) int64 { return chord(lat1, lon1, lat2, lon2) }

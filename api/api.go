@@ -59,6 +59,7 @@ type API struct {
 	echo    *echo.Echo
 	limits  *limiter
 	metrics *metrics
+	times   timeouts
 }
 
 // New returns an API over the services of c.
@@ -82,7 +83,7 @@ func New(c Config) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &API{Config: c, limits: newLimiter(c.Limits.withDefaults(), c.Clock), metrics: m}
+	a := &API{Config: c, limits: newLimiter(c.Limits.withDefaults(), c.Clock), metrics: m, times: defaultTimeouts}
 	a.echo = a.newEcho()
 	return a, nil
 }

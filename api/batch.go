@@ -29,19 +29,22 @@ func (a *API) postBatch(c *call) error {
 		return err
 	}
 	defer leave()
-	ctx, cancel := context.WithTimeout(c.ctx(), batchTimeout+handleTimeout)
+	ctx, cancel := context.WithTimeout(c.ctx(), a.times.batch+a.times.handle)
 	defer cancel()
 	c.SetRequest(c.Request().WithContext(ctx))
 	rc := http.NewResponseController(c.Response())
 	if err := rc.EnableFullDuplex(); err != nil {
 		return err
 	}
+	// Answering while reading takes from net/http the care for what is left of a
+	// body: after an error of reading, the rest would pass for the next request.
+	c.Response().Header().Set("Connection", "close")
 	f := newFeed()
 	body := c.Request().Body
 	read := func() {
-		until := time.Now().Add(batchTimeout)
+		until := time.Now().Add(a.times.batch)
 		f.fill(newLineReader(body, MaxEnvelope, MaxBatchLines), func() error {
-			return rc.SetReadDeadline(earlier(time.Now().Add(readTimeout), until))
+			return rc.SetReadDeadline(earlier(time.Now().Add(a.times.line), until))
 		})
 	}
 	var reader sync.WaitGroup
@@ -126,7 +129,7 @@ func (a *API) writeLines(c *call, rc *http.ResponseController, b []byte) error {
 		return nil
 	}
 	w := c.Response()
-	if err := rc.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+	if err := rc.SetWriteDeadline(time.Now().Add(a.times.write)); err != nil {
 		return err
 	}
 	if !w.Committed {

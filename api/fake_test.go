@@ -71,7 +71,8 @@ type fakeLedger struct {
 	entered   chan struct{} // when set, Submit tells that it was entered
 	reasons   []Reason
 	entries   []LogEntry
-	failAt    int // Entries fails at this index, if above 0
+	failAt    int  // Entries fails at this index, if above 0
+	unitWaits bool // Unit waits for its context to end
 	lastUnit  UnitQuery
 	lastWho   Caller
 	found     []Finding
@@ -228,7 +229,11 @@ func (f *fakeLedger) Bundle(_ context.Context, index uint64, width int) ([]byte,
 	return make([]byte, 108), nil
 }
 
-func (f *fakeLedger) Unit(_ context.Context, who Caller, q UnitQuery) ([]byte, error) {
+func (f *fakeLedger) Unit(ctx context.Context, who Caller, q UnitQuery) ([]byte, error) {
+	if f.unitWaits {
+		<-ctx.Done()
+		return nil, fmt.Errorf("view: %w", ctx.Err())
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.lastUnit, f.lastWho = q, who
@@ -289,7 +294,8 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func newServer(t *testing.T, limits Limits) *server {
+// newServer starts a server; adjust may change what has been made before it serves.
+func newServer(t *testing.T, limits Limits, adjust ...func(*API, *http.Server)) *server {
 	t.Helper()
 	clock := &fakeClock{now: testNow}
 	v, err := NewVerifier(testOrigin, clock.Now, Issuer{Name: testIssuer, Keys: LocalKeys(seeded(0).Public().(ed25519.PublicKey))})
@@ -317,6 +323,9 @@ func newServer(t *testing.T, limits Limits) *server {
 	}
 	s.addr = l.Addr().String()
 	srv := NewServer(s.api, slog.New(slog.NewTextHandler(s.logged, nil)))
+	for _, f := range adjust {
+		f(s.api, srv)
+	}
 	tr := &http.Transport{DisableCompression: true}
 	s.client = &http.Client{Transport: tr}
 	var serving sync.WaitGroup

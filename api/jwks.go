@@ -47,6 +47,7 @@ type JWKS struct {
 	fetching sync.Mutex // held by whoever fetches
 
 	mu      sync.Mutex
+	fetches int // that have ended
 	keys    map[string]TokenKey
 	good    time.Time // when keys was fetched
 	retry   time.Time // no fetch before this
@@ -65,22 +66,23 @@ func NewJWKS(fetch Fetch, clock func() time.Time) *JWKS {
 // Key returns the issuer's key with the given kid.
 func (j *JWKS) Key(ctx context.Context, kid string) (TokenKey, error) {
 	now := j.clock()
-	k, found, state := j.look(kid, now)
-	if state == copyOld || state == copyNone {
-		j.refresh(ctx, now, state == copyNone)
-		k, found, state = j.look(kid, now)
+	got := j.look(kid, now)
+	if got.state != copyFresh {
+		j.refresh(ctx, now, got)
+		got = j.look(kid, now)
 	}
-	if state == copyNone {
+	if got.state == copyNone {
 		return TokenKey{}, ErrNoKeys
 	}
-	if !found && j.mayAskForUnknown(now) {
-		j.refresh(ctx, now, true)
-		k, found, _ = j.look(kid, now)
+	if !got.found && j.mayAskForUnknown(now) {
+		got.must = true
+		j.refresh(ctx, now, got)
+		got = j.look(kid, now)
 	}
-	if !found {
+	if !got.found {
 		return TokenKey{}, ErrUnknownKid
 	}
-	return k, nil
+	return got.key, nil
 }
 
 type copyState int
@@ -91,18 +93,29 @@ const (
 	copyNone            // none, or one too old to use
 )
 
-func (j *JWKS) look(kid string, now time.Time) (TokenKey, bool, copyState) {
+// looked is what one look at the copy found.
+type looked struct {
+	key     TokenKey
+	found   bool
+	state   copyState
+	must    bool // a new copy is worth waiting for
+	fetches int  // that had ended by then
+}
+
+func (j *JWKS) look(kid string, now time.Time) looked {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	got := looked{fetches: j.fetches}
 	age := now.Sub(j.good)
 	if j.keys == nil || age > jwksLastGood {
-		return TokenKey{}, false, copyNone
+		got.state, got.must = copyNone, true
+		return got
 	}
-	k, ok := j.keys[kid]
+	got.key, got.found = j.keys[kid]
 	if age >= jwksRefresh && !now.Before(j.retry) {
-		return k, ok, copyOld
+		got.state = copyOld
 	}
-	return k, ok, copyFresh
+	return got
 }
 
 func (j *JWKS) mayAskForUnknown(now time.Time) bool {
@@ -115,21 +128,19 @@ func (j *JWKS) mayAskForUnknown(now time.Time) bool {
 	return true
 }
 
-// refresh fetches a new copy. When somebody else does so already, it waits for
-// him only if it must.
-func (j *JWKS) refresh(ctx context.Context, now time.Time, must bool) {
-	if !j.fetching.TryLock() {
-		if must {
-			j.fetching.Lock() // the other's result will do
-			j.fetching.Unlock()
-		}
+// refresh fetches a new copy, unless somebody has done so since the look. While
+// somebody else is at it, only who must wait waits.
+func (j *JWKS) refresh(ctx context.Context, now time.Time, since looked) {
+	if since.must {
+		j.fetching.Lock()
+	} else if !j.fetching.TryLock() {
 		return
 	}
 	defer j.fetching.Unlock()
 	j.mu.Lock()
-	wait := now.Before(j.retry)
+	enough := j.fetches != since.fetches || now.Before(j.retry)
 	j.mu.Unlock()
-	if wait {
+	if enough {
 		return
 	}
 	// The copy is everybody's: this request's end must not spoil it.
@@ -142,6 +153,7 @@ func (j *JWKS) refresh(ctx context.Context, now time.Time, must bool) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.fetches++
 	if err != nil {
 		j.retry = now.Add(jwksRetry)
 		return

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -272,6 +273,38 @@ func TestJWKSConcurrent(t *testing.T) {
 	}
 	close(answer)
 	slow.Wait()
+}
+
+// TestJWKSColdStart: of many callers that find no copy, each at another time, one
+// fetches and all have its result.
+func TestJWKSColdStart(t *testing.T) {
+	const callers = 20
+	pub := &publisher{body: jwkSet(t, edJWK(0, "a"))}
+	var asked atomic.Int64
+	all := make(chan struct{})
+	clock := func() time.Time { // is asked once by each caller
+		n := asked.Add(1)
+		if n == callers {
+			close(all)
+		}
+		return testNow.Add(time.Duration(n) * time.Millisecond)
+	}
+	j := NewJWKS(func(ctx context.Context) ([]byte, error) {
+		<-all
+		return pub.fetch(ctx)
+	}, clock)
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			if _, err := j.Key(context.Background(), "a"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if pub.count() != 1 {
+		t.Errorf("fetched %d times", pub.count())
+	}
 }
 
 func TestFetchURL(t *testing.T) {

@@ -48,7 +48,7 @@ func (l *lineReader) next() (line, error) {
 	out := line{n: l.n}
 	for {
 		part, err := l.r.ReadSlice('\n')
-		if err != nil && err != io.EOF && err != bufio.ErrBufferFull {
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, bufio.ErrBufferFull) {
 			return line{n: l.n}, bodyError(err)
 		}
 		part = bytes.TrimSuffix(part, []byte("\n"))
@@ -60,7 +60,7 @@ func (l *lineReader) next() (line, error) {
 		default:
 			out.body = append(out.body, part...)
 		}
-		if err == bufio.ErrBufferFull {
+		if errors.Is(err, bufio.ErrBufferFull) {
 			continue
 		}
 		if out.refused == nil && len(bytes.TrimSpace(out.body)) == 0 {
@@ -71,7 +71,7 @@ func (l *lineReader) next() (line, error) {
 }
 
 func bodyError(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", errBody, err)

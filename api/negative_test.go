@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -205,99 +206,120 @@ func encode(m map[string]any, change ...any) string {
 	return string(b)
 }
 
+// hdr, clm and dup make tokens that are good but for one change.
+func hdr(change ...any) string         { return jwtOf(encode(goodHeader(), change...), encode(goodClaims())) }
+func clm(change ...any) string         { return jwtOf(encode(goodHeader()), encode(goodClaims(), change...)) }
+func dup(object, member string) string { return strings.TrimSuffix(object, "}") + "," + member + "}" }
+
 // badTokens lists tokens that nobody may accept, by what is wrong with them.
 func badTokens() map[string]string {
-	now := testNow.Unix()
+	bad := badForms()
+	maps.Copy(bad, badHeaders())
+	maps.Copy(bad, badClaims())
+	return bad
+}
+
+func badHeaders() map[string]string {
 	h, c := encode(goodHeader()), encode(goodClaims())
-	good := jwtOf(h, c)
-	parts := strings.Split(good, ".")
 	enc := base64.RawURLEncoding.EncodeToString
-	hdr := func(change ...any) string { return jwtOf(encode(goodHeader(), change...), c) }
-	clm := func(change ...any) string { return jwtOf(h, encode(goodClaims(), change...)) }
-	dup := func(s, member string) string { return strings.TrimSuffix(s, "}") + "," + member + "}" }
 	mac := hmac.New(sha256.New, seeded(0)[32:])
 	hs := enc([]byte(encode(goodHeader(), "alg", "HS256"))) + "." + enc([]byte(c))
 	mac.Write([]byte(hs))
-	bad := map[string]string{
-		"alg none":               enc([]byte(encode(goodHeader(), "alg", "none"))) + "." + enc([]byte(c)) + ".",
-		"alg none, signed":       hdr("alg", "none"),
-		"alg None":               hdr("alg", "None"),
-		"alg HS256 by the key":   hs + "." + enc(mac.Sum(nil)),
-		"alg ES256":              hdr("alg", ES256),
-		"alg RS256":              hdr("alg", RS256),
-		"alg in lower case":      hdr("alg", "eddsa"),
-		"alg missing":            hdr("alg", nil),
-		"alg a number":           hdr("alg", 1),
-		"alg twice":              jwtOf(dup(h, `"alg":"EdDSA"`), c),
-		"typ missing":            hdr("typ", nil),
-		"typ JWT":                hdr("typ", "JWT"),
-		"typ banana":             hdr("typ", "banana"),
-		"kid missing":            hdr("kid", nil),
-		"kid empty":              hdr("kid", ""),
-		"kid unknown":            hdr("kid", "unknown"),
-		"kid a path":             hdr("kid", "../../etc/passwd"),
-		"kid SQL":                hdr("kid", "' OR 1=1 --"),
-		"kid long":               hdr("kid", strings.Repeat("k", 4096)),
-		"kid a list":             hdr("kid", []string{testKid()}),
-		"crit":                   hdr("crit", []string{"exp"}),
-		"crit empty":             hdr("crit", []string{}),
-		"jwk":                    hdr("jwk", map[string]string{"kty": "OKP"}),
-		"jku":                    hdr("jku", "https://evil.example/jwks"),
-		"x5u":                    hdr("x5u", "https://evil.example/x5u"),
-		"b64 false":              hdr("b64", false),
-		"zip":                    hdr("zip", "DEF"),
-		"header in other case":   jwtOf(strings.Replace(h, `"alg"`, `"Alg"`, 1), c),
-		"header not an object":   jwtOf(`[]`, c),
-		"header not JSON":        jwtOf(`{`, c),
-		"header with trail":      jwtOf(h+"{}", c),
-		"exp missing":            clm("exp", nil),
-		"exp null":               jwtOf(h, strings.Replace(c, fmt.Sprintf(`"exp":%d`, now+600), `"exp":null`, 1)),
-		"exp a string":           clm("exp", fmt.Sprint(now+600)),
-		"exp 0":                  clm("exp", 0),
-		"exp huge":               clm("exp", 1e300),
-		"exp a fraction":         clm("exp", float64(now+600)+0.5),
-		"exp negative":           clm("exp", -1),
-		"exp past int64":         jwtOf(h, strings.Replace(c, fmt.Sprint(now+600), "9223372036854775808", 1)),
-		"exp after year 9999":    clm("exp", 253402300800),
-		"exp long ago":           clm("exp", now-600),
-		"exp at the leeway":      clm("exp", now-30),
-		"exp twice":              jwtOf(h, dup(encode(goodClaims(), "exp", now-600), fmt.Sprintf(`"exp":%d`, now+600))),
-		"exp in other case":      jwtOf(h, strings.Replace(c, `"exp"`, `"EXP"`, 1)),
-		"nbf missing":            clm("nbf", nil),
-		"nbf ahead":              clm("nbf", now+31),
-		"nbf a string":           clm("nbf", "0"),
-		"iat missing":            clm("iat", nil),
-		"iat ahead":              clm("iat", now+31),
-		"iat a list":             clm("iat", []int64{now}),
-		"iss missing":            clm("iss", nil),
-		"iss other":              clm("iss", "https://evil.example"),
-		"iss with a slash":       clm("iss", testIssuer+"/"),
-		"iss a list":             clm("iss", []string{testIssuer}),
-		"iss twice":              jwtOf(h, dup(c, `"iss":"`+testIssuer+`"`)),
-		"aud missing":            clm("aud", nil),
-		"aud other":              clm("aud", "other.example/ledger"),
-		"aud empty":              clm("aud", ""),
-		"aud none":               clm("aud", []string{}),
-		"aud two":                clm("aud", []string{testOrigin, "other.example"}),
-		"aud the same twice":     clm("aud", []string{testOrigin, testOrigin}),
-		"aud a number":           clm("aud", 7),
-		"aud list of numbers":    clm("aud", []int{7}),
-		"sub missing":            clm("sub", nil),
-		"sub empty":              clm("sub", ""),
-		"sub not a URI":          clm("sub", "alice"),
-		"sub with a space":       clm("sub", "https://id.gs1.org/417/952 "),
-		"sub with a line end":    clm("sub", partyA+"\n"),
-		"sub not ASCII":          clm("sub", "https://id.gs1.org/417/\u0410"),
-		"sub long":               clm("sub", "https://"+strings.Repeat("a", maxParty)),
-		"sub twice":              jwtOf(h, dup(c, `"sub":"`+partyB+`"`)),
-		"scope missing":          clm("scope", nil),
-		"scope a list":           clm("scope", []string{"custody:write"}),
-		"claims not an object":   jwtOf(h, `"x"`),
-		"claims null":            jwtOf(h, `null`),
-		"claims bad UTF-8":       jwtOf(h, strings.Replace(c, partyA, "https://\xff", 1)),
-		"claims surrogate":       jwtOf(h, strings.Replace(c, partyA, `https://\ud800`, 1)),
-		"claims with trail":      jwtOf(h, c+" 1"),
-		"nested duplicate":       jwtOf(h, dup(c, `"x":{"a":1,"a":2}`)),
+	return map[string]string{
+		"alg none":             enc([]byte(encode(goodHeader(), "alg", "none"))) + "." + enc([]byte(c)) + ".",
+		"alg none, signed":     hdr("alg", "none"),
+		"alg None":             hdr("alg", "None"),
+		"alg HS256 by the key": hs + "." + enc(mac.Sum(nil)),
+		"alg ES256":            hdr("alg", ES256),
+		"alg RS256":            hdr("alg", RS256),
+		"alg in lower case":    hdr("alg", "eddsa"),
+		"alg missing":          hdr("alg", nil),
+		"alg a number":         hdr("alg", 1),
+		"alg twice":            jwtOf(dup(h, `"alg":"EdDSA"`), c),
+		"typ missing":          hdr("typ", nil),
+		"typ JWT":              hdr("typ", "JWT"),
+		"typ banana":           hdr("typ", "banana"),
+		"kid missing":          hdr("kid", nil),
+		"kid empty":            hdr("kid", ""),
+		"kid unknown":          hdr("kid", "unknown"),
+		"kid a path":           hdr("kid", "../../etc/passwd"),
+		"kid SQL":              hdr("kid", "' OR 1=1 --"),
+		"kid long":             hdr("kid", strings.Repeat("k", 4096)),
+		"kid a list":           hdr("kid", []string{testKid()}),
+		"crit":                 hdr("crit", []string{"exp"}),
+		"crit empty":           hdr("crit", []string{}),
+		"jwk":                  hdr("jwk", map[string]string{"kty": "OKP"}),
+		"jku":                  hdr("jku", "https://evil.example/jwks"),
+		"x5u":                  hdr("x5u", "https://evil.example/x5u"),
+		"b64 false":            hdr("b64", false),
+		"zip":                  hdr("zip", "DEF"),
+		"header in other case": jwtOf(strings.Replace(h, `"alg"`, `"Alg"`, 1), c),
+		"header not an object": jwtOf(`[]`, c),
+		"header not JSON":      jwtOf(`{`, c),
+		"header with trail":    jwtOf(h+"{}", c),
+	}
+}
+
+func badClaims() map[string]string {
+	now := testNow.Unix()
+	h, c := encode(goodHeader()), encode(goodClaims())
+	return map[string]string{
+		"exp missing":          clm("exp", nil),
+		"exp null":             jwtOf(h, strings.Replace(c, fmt.Sprintf(`"exp":%d`, now+600), `"exp":null`, 1)),
+		"exp a string":         clm("exp", fmt.Sprint(now+600)),
+		"exp 0":                clm("exp", 0),
+		"exp huge":             clm("exp", 1e300),
+		"exp a fraction":       clm("exp", float64(now+600)+0.5),
+		"exp negative":         clm("exp", -1),
+		"exp past int64":       jwtOf(h, strings.Replace(c, fmt.Sprint(now+600), "9223372036854775808", 1)),
+		"exp after year 9999":  clm("exp", 253402300800),
+		"exp long ago":         clm("exp", now-600),
+		"exp at the leeway":    clm("exp", now-30),
+		"exp twice":            jwtOf(h, dup(encode(goodClaims(), "exp", now-600), fmt.Sprintf(`"exp":%d`, now+600))),
+		"exp in other case":    jwtOf(h, strings.Replace(c, `"exp"`, `"EXP"`, 1)),
+		"nbf missing":          clm("nbf", nil),
+		"nbf ahead":            clm("nbf", now+31),
+		"nbf a string":         clm("nbf", "0"),
+		"iat missing":          clm("iat", nil),
+		"iat ahead":            clm("iat", now+31),
+		"iat a list":           clm("iat", []int64{now}),
+		"iss missing":          clm("iss", nil),
+		"iss other":            clm("iss", "https://evil.example"),
+		"iss with a slash":     clm("iss", testIssuer+"/"),
+		"iss a list":           clm("iss", []string{testIssuer}),
+		"iss twice":            jwtOf(h, dup(c, `"iss":"`+testIssuer+`"`)),
+		"aud missing":          clm("aud", nil),
+		"aud other":            clm("aud", "other.example/ledger"),
+		"aud empty":            clm("aud", ""),
+		"aud none":             clm("aud", []string{}),
+		"aud two":              clm("aud", []string{testOrigin, "other.example"}),
+		"aud the same twice":   clm("aud", []string{testOrigin, testOrigin}),
+		"aud a number":         clm("aud", 7),
+		"aud list of numbers":  clm("aud", []int{7}),
+		"sub missing":          clm("sub", nil),
+		"sub empty":            clm("sub", ""),
+		"sub not a URI":        clm("sub", "alice"),
+		"sub with a space":     clm("sub", "https://id.gs1.org/417/952 "),
+		"sub with a line end":  clm("sub", partyA+"\n"),
+		"sub not ASCII":        clm("sub", "https://id.gs1.org/417/\u0410"),
+		"sub long":             clm("sub", "https://"+strings.Repeat("a", maxParty)),
+		"sub twice":            jwtOf(h, dup(c, `"sub":"`+partyB+`"`)),
+		"scope missing":        clm("scope", nil),
+		"scope a list":         clm("scope", []string{"custody:write"}),
+		"claims not an object": jwtOf(h, `"x"`),
+		"claims null":          jwtOf(h, `null`),
+		"claims bad UTF-8":     jwtOf(h, strings.Replace(c, partyA, "https://\xff", 1)),
+		"claims surrogate":     jwtOf(h, strings.Replace(c, partyA, `https://\ud800`, 1)),
+		"claims with trail":    jwtOf(h, c+" 1"),
+		"nested duplicate":     jwtOf(h, dup(c, `"x":{"a":1,"a":2}`)),
+	}
+}
+
+func badForms() map[string]string {
+	good := hdr()
+	parts := strings.Split(good, ".")
+	enc := base64.RawURLEncoding.EncodeToString
+	return map[string]string{
 		"other claims signed":    parts[0] + "." + enc([]byte(encode(goodClaims(), "sub", partyB))) + "." + parts[2],
 		"signature cut":          good[:len(good)-4],
 		"signature missing":      parts[0] + "." + parts[1] + ".",
@@ -313,7 +335,6 @@ func badTokens() map[string]string {
 		"loose last bits":        loose(good),
 		"too long":               good + strings.Repeat("A", MaxToken),
 	}
-	return bad
 }
 
 // loose returns the token with its last character changed in bits that decoding

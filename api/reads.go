@@ -64,7 +64,7 @@ func (a *API) getEntries(c *call) error {
 			start()
 		}
 		if unsent == 0 {
-			if err := rc.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+			if err := rc.SetWriteDeadline(time.Now().Add(a.times.write)); err != nil {
 				return err
 			}
 		}

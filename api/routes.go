@@ -117,9 +117,9 @@ func (a *API) serve(r route) echo.HandlerFunc {
 			return err
 		}
 		if !r.own {
-			ctx, cancel := context.WithTimeout(req.Context(), handleTimeout)
+			ctx, cancel := context.WithTimeout(req.Context(), a.times.handle)
 			defer cancel()
-			c.SetRequest(req.WithContext(ctx))
+			c.SetRequest(c.Request().WithContext(ctx))
 		}
 		return r.handle(a, in)
 	}
@@ -221,7 +221,12 @@ func prepareBody(c echo.Context, r route) error {
 	if req.ContentLength > r.body {
 		return &http.MaxBytesError{Limit: r.body}
 	}
-	req.Body = http.MaxBytesReader(c.Response(), req.Body, r.body)
+	// The bounded body goes into a copy of the request: the server looks at its own
+	// to see whether the connection is still in step. MaxBytesReader must see the
+	// server's own writer to have the connection closed.
+	bounded := *req
+	bounded.Body = http.MaxBytesReader(c.Response().Writer, req.Body, r.body)
+	c.SetRequest(&bounded)
 	return nil
 }
 

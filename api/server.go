@@ -14,12 +14,20 @@ const (
 	writeTimeout      = 30 * time.Second
 	idleTimeout       = 60 * time.Second
 	maxHeaderBytes    = 16 << 10
-
-	// handleTimeout leaves time to answer before the write deadline.
-	handleTimeout = 25 * time.Second
-	uploadTimeout = 60 * time.Second
-	batchTimeout  = 10 * time.Minute // of a whole batch, however steadily it comes
 )
+
+// timeouts are what the API itself holds requests to.
+type timeouts struct {
+	handle time.Duration // a handler; leaves time to answer before the write deadline
+	upload time.Duration // the body of a manifest
+	line   time.Duration // one line of a batch to arrive
+	batch  time.Duration // a whole batch, however steadily it comes
+	write  time.Duration // a piece of a streamed answer to be taken
+}
+
+var defaultTimeouts = timeouts{
+	handle: 25 * time.Second, upload: 60 * time.Second, line: readTimeout, batch: 10 * time.Minute, write: writeTimeout,
+}
 
 // NewServer returns a server for h that holds no connection for long: headers
 // must come within 5 s, a body within 15 s, an answer is sent within 30 s, an

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"net/http"
@@ -153,7 +154,7 @@ func (a *API) putManifest(c *call) error {
 	}
 	rc := http.NewResponseController(c.Response())
 	now := time.Now()
-	if err := errors.Join(rc.SetReadDeadline(now.Add(uploadTimeout)), rc.SetWriteDeadline(now.Add(uploadTimeout+writeTimeout))); err != nil {
+	if err := errors.Join(rc.SetReadDeadline(now.Add(a.times.upload)), rc.SetWriteDeadline(now.Add(a.times.upload+a.times.write))); err != nil {
 		return err
 	}
 	body, err := readBody(c.Request())
@@ -164,7 +165,9 @@ func (a *API) putManifest(c *call) error {
 		return problem.New("manifest_mismatch", "sha256", "the body's SHA-256 is not the one in the path").
 			WithHint("the body received has the SHA-256 %s", got).With("received", got.String())
 	}
-	created, err := a.Manifests.PutManifest(c.ctx(), c.who, want, body)
+	ctx, cancel := context.WithTimeout(c.ctx(), a.times.handle)
+	defer cancel()
+	created, err := a.Manifests.PutManifest(ctx, c.who, want, body)
 	if err != nil {
 		return err
 	}

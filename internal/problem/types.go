@@ -55,6 +55,7 @@ var Types = map[string]Type{
 	"charter_exists":      {409, "This ledger has its charter"},
 	"no_charter":          {409, "This ledger has no charter yet"},
 	"no_effect_limit":     {429, "Too many statements without effect on this unit"},
+	"not_exportable":      {409, "The unit's history is not one to be exported"},
 
 	// Service.
 	"not_found":          {404, "There is no such thing here"},

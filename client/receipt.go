@@ -26,6 +26,10 @@ type Receipt struct {
 // one that the predicate has: a recall that is logged as restricted would be
 // hidden from those it warns.
 func (t *Trust) VerifyReceipt(receipt, envelope, payload []byte) (*Receipt, error) {
+	return verifyReceipt(receipt, envelope, payload, t.VerifyNote)
+}
+
+func verifyReceipt(receipt, envelope, payload []byte, verifyNote func([]byte) (*Seen, error)) (*Receipt, error) {
 	env, err := entry.ParseEnvelope(envelope)
 	if err != nil {
 		return nil, fmt.Errorf("receipt: envelope: %w", err)
@@ -49,7 +53,7 @@ func (t *Trust) VerifyReceipt(receipt, envelope, payload []byte) (*Receipt, erro
 	if want := st.Kind.Class(); e.Class != want {
 		return nil, fmt.Errorf("receipt: the statement is logged as %s, but a %s is %s", e.Class, st.Kind, want)
 	}
-	seen, err := t.VerifyNote(p.Checkpoint)
+	seen, err := verifyNote(p.Checkpoint)
 	if err != nil {
 		return nil, fmt.Errorf("receipt: checkpoint: %w", err)
 	}

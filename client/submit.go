@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -24,6 +25,30 @@ type Submitter struct {
 	// Trust is what receipts are checked against. Without one they are returned
 	// unchecked, with Proof nil.
 	Trust *Trust
+
+	mu    sync.Mutex
+	notes map[string]*Seen // verified by Trust: the receipts of a batch share few
+}
+
+// maxNotes bounds the notes that a Submitter keeps.
+const maxNotes = 64
+
+// verifyNote is Trust.VerifyNote, once for each note.
+func (s *Submitter) verifyNote(note []byte) (*Seen, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if seen, ok := s.notes[string(note)]; ok {
+		return seen, nil
+	}
+	seen, err := s.Trust.VerifyNote(note)
+	if err != nil {
+		return nil, err
+	}
+	if s.notes == nil || len(s.notes) >= maxNotes {
+		s.notes = map[string]*Seen{}
+	}
+	s.notes[string(note)] = seen
+	return seen, nil
 }
 
 // Recorded is a statement that is in the log.
@@ -103,7 +128,7 @@ func (s *Submitter) check(a *Appended, id entry.Hash, payload []byte) (*Recorded
 	if s.Trust == nil {
 		return r, nil
 	}
-	p, err := s.Trust.VerifyReceipt(r.Receipt, r.Envelope, payload)
+	p, err := verifyReceipt(r.Receipt, r.Envelope, payload, s.verifyNote)
 	if err != nil {
 		return nil, fmt.Errorf("statement %s: %w", id, err)
 	}
@@ -138,21 +163,25 @@ func (s *Submitter) SubmitBatch(ctx context.Context, dsses [][]byte) ([]Outcome,
 	var err error
 	for try := 1; len(todo) > 0; try++ {
 		var again []int
-		again, err = s.batch(ctx, dsses, payloads, todo, out)
+		n := callSize(dsses, todo)
+		again, err = s.batch(ctx, dsses, payloads, todo[:n], out)
+		if len(again) < n {
+			try = 0 // there was progress
+		}
+		todo = append(again, todo[n:]...)
 		if len(again) == 0 {
-			return out, nil
+			continue
 		}
-		if len(again) < len(todo) {
-			try = 1
-		}
-		todo = again
 		if try >= s.Remote.opt.Attempts || (err != nil && final(err)) {
 			break
 		}
-		if werr := s.Remote.opt.Sleep(ctx, backoff(try, 0)); werr != nil {
+		if werr := s.Remote.opt.Sleep(ctx, backoff(max(try, 1), 0)); werr != nil {
 			err = errors.Join(err, werr)
 			break
 		}
+	}
+	if len(todo) == 0 {
+		return out, nil
 	}
 	for _, i := range todo {
 		if err != nil && out[i].Err == nil {
@@ -160,6 +189,23 @@ func (s *Submitter) SubmitBatch(ctx context.Context, dsses [][]byte) ([]Outcome,
 		}
 	}
 	return out, err
+}
+
+// Limits of one call of the batch endpoint.
+const (
+	maxBatchLines = 10_000
+	maxBatchBytes = 32 << 20
+)
+
+// callSize is how many of todo go into the next call.
+func callSize(dsses [][]byte, todo []int) int {
+	bytes := 0
+	for n, i := range todo {
+		if bytes += len(dsses[i]) + 1; n == maxBatchLines || bytes > maxBatchBytes && n > 0 {
+			return n
+		}
+	}
+	return len(todo)
 }
 
 // batch posts the envelopes listed in todo and fills in their outcomes. It

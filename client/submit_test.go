@@ -265,3 +265,21 @@ func TestParseTrustRefuses(t *testing.T) {
 		t.Errorf("no index.txt: %v", err)
 	}
 }
+
+func TestCallSize(t *testing.T) {
+	small := make([][]byte, maxBatchLines+5)
+	all := make([]int, len(small))
+	for i := range small {
+		small[i], all[i] = make([]byte, 10), i
+	}
+	big := [][]byte{make([]byte, maxBatchBytes+1), make([]byte, maxBatchBytes/2), make([]byte, maxBatchBytes/2-2), {1}}
+	for _, tc := range []struct {
+		dsses [][]byte
+		todo  []int
+		want  int
+	}{{small, all, maxBatchLines}, {small, all[:3], 3}, {big, []int{0, 1}, 1}, {big, []int{1, 2, 3}, 2}, {big, []int{3}, 1}} {
+		if n := callSize(tc.dsses, tc.todo); n != tc.want {
+			t.Errorf("%d of %d go into a call, want %d", n, len(tc.todo), tc.want)
+		}
+	}
+}

@@ -235,6 +235,7 @@ func (f *fsck) claims() {
 
 // each reads a whole key space.
 func (f *fsck) each(space byte, what string, fn func(k, v []byte)) (err error) {
+	defer rescue(&err)
 	it, err := f.s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{space}, UpperBound: []byte{space + 1}})
 	if err != nil {
 		return err

@@ -63,7 +63,8 @@ func (n *notes) find(i uint64) (pubNote, bool) {
 }
 
 // firstNote returns the first publication that covers entry i.
-func (l *Ledger) firstNote(i uint64) (pubNote, error) {
+func (l *Ledger) firstNote(i uint64) (note pubNote, err error) {
+	defer rescue(&err)
 	if p, ok := l.notes.find(i); ok {
 		return p, nil
 	}

@@ -195,7 +195,7 @@ func TestLyingWitnessDoesNotStop(t *testing.T) {
 // Each flip is harmless, repaired, refused or detected; none is silent.
 func TestFlippedBits(t *testing.T) {
 	_, _, crashed, seen := lived(t)
-	step := max(769/campaign(), 1)
+	step := max(331/campaign(), 1)
 	flips, outcomes := 0, map[string]int{}
 	for _, dir := range []string{"log/truth", "log/journal"} {
 		for _, name := range files(t, crashed, dir) {
@@ -412,6 +412,14 @@ func TestEngineFaults(t *testing.T) {
 	})
 }
 
+type quiet struct{}
+
+func (quiet) Infof(string, ...any)  {}
+func (quiet) Errorf(string, ...any) {}
+func (quiet) Fatalf(f string, a ...any) {
+	panic(fmt.Sprintf(f, a...))
+}
+
 // TestFsck names each damage by class and index.
 func TestFsck(t *testing.T) {
 	mem := vfs.NewCrashableMem()
@@ -494,7 +502,7 @@ func TestFsck(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			fs := clone(mem)
-			db, err := pebble.Open("log/truth", &pebble.Options{FS: fs, FormatMajorVersion: pebble.FormatNewest})
+			db, err := pebble.Open("log/truth", &pebble.Options{FS: fs, FormatMajorVersion: pebble.FormatNewest, Logger: quiet{}})
 			if err != nil {
 				t.Fatal(err)
 			}

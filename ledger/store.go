@@ -144,10 +144,22 @@ func openStore(dir string, o storeOptions) (*store, error) {
 	return &store{db: db}, nil
 }
 
-func (s *store) close() error { return s.db.Close() }
+func (s *store) close() (err error) {
+	defer rescue(&err) // such a panic leaves references behind, which Close then finds
+	return s.db.Close()
+}
+
+// rescue turns a panic of Pebble into damage: 2.1 panics instead of returning an
+// error when a blob file that it opens for a value is corrupt.
+func rescue(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("%w: reading the database: %v", ErrDamaged, p)
+	}
+}
 
 // get copies a value; nil and no error when there is none.
-func (s *store) get(key []byte) ([]byte, error) {
+func (s *store) get(key []byte) (val []byte, err error) {
+	defer rescue(&err)
 	v, c, err := s.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, nil
@@ -256,7 +268,8 @@ func (s *store) manifest(sum entry.Hash) ([]byte, error) {
 
 // scan calls fn for rows of one key space with numbers in [from, to), which must
 // all be there.
-func (s *store) scan(space byte, from, to uint64, fn func(n uint64, v []byte) error) error {
+func (s *store) scan(space byte, from, to uint64, fn func(n uint64, v []byte) error) (err error) {
+	defer rescue(&err)
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: keyU64(space, from), UpperBound: keyU64(space, to)})
 	if err != nil {
 		return err

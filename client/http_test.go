@@ -102,6 +102,27 @@ func TestProblemsAreTyped(t *testing.T) {
 	}
 }
 
+func TestEnrolled(t *testing.T) {
+	r, _ := remoteFor(t, func(w http.ResponseWriter, req *http.Request) {
+		switch req.FormValue("uri") {
+		case "https://id.gs1.org/417/9506000000015":
+			io.WriteString(w, "{}")
+		case "broken":
+			w.WriteHeader(500)
+		default:
+			w.WriteHeader(404)
+		}
+	})
+	for party, want := range map[string]bool{"https://id.gs1.org/417/9506000000015": true, "https://id.gs1.org/417/9506000000022": false} {
+		if got, err := r.Enrolled(t.Context(), party); err != nil || got != want {
+			t.Errorf("%s: %t, %v", party, got, err)
+		}
+	}
+	if _, err := r.Enrolled(t.Context(), "broken"); err == nil {
+		t.Error("a broken server was taken at its word")
+	}
+}
+
 func TestBodiesAreBounded(t *testing.T) {
 	for _, status := range []int{200, 422} {
 		r, _ := remoteFor(t, func(w http.ResponseWriter, req *http.Request) {

@@ -36,9 +36,9 @@
 // firmware, title) are no steps.
 //
 // The artefact of every step is the unit: its name is the canonical URI without
-// "https://", with everything but letters, digits and "/", "-", "_" in it
-// percent-encoded (in-toto matches names as glob patterns and cleans them as
-// paths); its sha256 is the ID of the statement that made its state. For a
+// "https://", with everything but letters, digits, "-", "_" and "." in its
+// segments percent-encoded, and dots too where a segment is nothing else (in-toto
+// matches names as glob patterns and cleans them as paths); its sha256 is the ID of the statement that made its state. For a
 // hand-over that is the release, which both parties signed: the sender by making
 // it, the receiver by citing it. A step's material is the product of the step
 // before:

@@ -36,8 +36,9 @@ type Input struct {
 	Findings []custody.Conclusion
 	AsOf     AsOf
 	Expires  time.Time
-	// Receipts are C2SP tlog-proofs by statement ID, as far as they are at hand.
-	Receipts map[entry.Hash][]byte
+	// Receipt gives the receipt (C2SP tlog-proof) of a statement that becomes a
+	// Link; none is at hand where it returns nothing. It may be nil.
+	Receipt func(custody.Item) ([]byte, error)
 	// Signers are the exporter's keys; each signs the Layout. At least one.
 	Signers []crypto.Signer
 	// NewKey makes the key that stands for one party; nil: a new Ed25519 key.
@@ -50,6 +51,8 @@ type Export struct {
 	Links  map[string][]byte // DSSE envelopes by file name, STEP.KEYID8.link
 	Steps  []Step
 	Notes  []string // what a reader should know beside the verdict
+	// Receipts is how many of the Links carry a receipt.
+	Receipts int
 }
 
 // Step says in short what a step of the Layout is.
@@ -75,7 +78,7 @@ func Build(in Input) (*Export, error) {
 	if in.NewKey == nil {
 		in.NewKey = func() (crypto.Signer, error) { return custody.GenerateKey(custody.Ed25519) }
 	}
-	b := &builder{in: in, unit: ArtifactName(in.History.Ref.URI), roles: map[string]*standIn{}, out: &Export{Links: map[string][]byte{}}}
+	b := &builder{in: in, unit: ArtifactName(in.History.Ref.URI), roles: map[string]*standIn{}, out: &Export{Links: map[string][]byte{}, Notes: []string{}}}
 	for _, r := range in.Verdict.Reasons {
 		if !r.Passed {
 			b.out.Notes = append(b.out.Notes, r.Code+": "+r.Text)
@@ -199,8 +202,15 @@ func (b *builder) link(name string, it custody.Item, role string, materials, pro
 		keys[i] = sig.Key.String()
 	}
 	by := map[string]any{"statement": string(custody.DSSE{Payload: s.Payload, Signatures: it.Signed.Envelope.Signatures}.Marshal())}
-	if r := b.in.Receipts[s.ID]; len(r) > 0 {
-		by["receipt"] = string(r)
+	if b.in.Receipt != nil {
+		r, err := b.in.Receipt(it)
+		if err != nil {
+			return nil, err
+		}
+		if len(r) > 0 {
+			by["receipt"] = string(r)
+			b.out.Receipts++
+		}
 	}
 	return json.Marshal(in_toto.Link{Type: "link", Name: name, Materials: materials, Products: products, Command: []string{}, ByProducts: by,
 		Environment: map[string]any{

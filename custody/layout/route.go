@@ -162,10 +162,20 @@ func parts(unit string, it custody.Item) []part {
 
 // ArtifactName is the name of a unit among the materials and products of Links.
 func ArtifactName(uri string) string {
+	segments := strings.Split(strings.TrimPrefix(uri, "https://"), "/")
+	for i, s := range segments {
+		segments[i] = plain(s)
+	}
+	return strings.Join(segments, "/")
+}
+
+// plain percent-encodes what could mean something in a path or a glob pattern.
+func plain(segment string) string {
 	var b strings.Builder
-	for _, c := range []byte(strings.TrimPrefix(uri, "https://")) {
+	dots := strings.Trim(segment, ".") == ""
+	for _, c := range []byte(segment) {
 		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '/', c == '-', c == '_':
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_', c == '.' && !dots:
 			b.WriteByte(c)
 		default:
 			fmt.Fprintf(&b, "%%%02X", c)

@@ -1,5 +1,97 @@
 package custody
 
+// # The fold
+//
+// Fold.Apply takes any entries in any order of any origin and gives a state; it
+// never panics. State consists of small rows (state.go). Every row follows from
+// the complete list of one topic, and a unit's statement is judged by the unit's
+// own conditions first: only if they hold is the row of its load or parent read.
+// So the fold of a closure equals the fold of the whole log (walk.go).
+//
+// Transitions (actor: who signs; held: phase held by the actor, free, in no load
+// and no parent; clear: no hold open on it; keeper: who holds the unit, or the
+// outermost load or parent that it is in):
+//
+//	statement      needs                                              effect
+//	commission     phase none; GTIN assigned; actor owns the GTIN or   held(actor); owner = the GTIN's
+//	               is a commissioner of the lot's serial block; serial owner; identity bootstrap if a device
+//	               listed, if the block lists serials (binds the       key is bound
+//	               owner too); units without a GTIN need nothing
+//	identity       not ended; registrar, GTIN's owner or keeper;       identity; device key if one is bound
+//	               none>bootstrap, none|bootstrap>registered,
+//	               registered|suspended>operational, registered|
+//	               operational>renewed (operational), any but revoked
+//	               >suspended, >revoked
+//	assemble add   parent held, or installed and served (below);       parent's chain advances; part-of(parent)
+//	               part held and clear; a part fails by itself
+//	assemble       parent as above; part is part-of(parent)            part free, held(actor)
+//	  remove
+//	firmware-load  not ended; keeper, GTIN's owner, service if in use  image of that slot
+//	qa-result      as firmware-load, or a lab                          FAILED opens a hold, else noted
+//	pack (opens)   nothing of the container; member held, clear, of a  load: held(actor), level, owner actor;
+//	               lower level                                         member in(load)
+//	pack (later)   load held and free; member as above                 member in(load); the load does not advance
+//	unpack         load held and free; member in(that load)            member free, held(actor), with the load's
+//	                                                                   open holds and changes of owner
+//	release        held; clear, or lane step "quarantine-return" to    released(actor>to)
+//	               the unit's or the GTIN's owner; from = actor
+//	accept         released(>actor); prev and accepts are the release  held(actor)
+//	refuse         as accept                                           held(sender) and a hold
+//	install        held; clear; identity registered or operational;    installed(actor, site)
+//	               device signature if a key is bound
+//	uninstall      installed; installer, owner or service party        released(actor>to)
+//	retire         held, or installed as for uninstall                 ended; identity revoked
+//	ownership      not ended; from owns it (a load: see below)         owner
+//	hold           not ended; keeper, GTIN's owner, regulator or       hold
+//	               authority
+//	lift           hold open on that unit; who placed it, or a higher  hold gone from every unit that carries it
+//	               rank in that order; after refuse or FAILED also the
+//	               keeper
+//	void           by the same actor; of a chained statement           unit as before that statement
+//	sighting, dispute, finding                                         never change state
+//
+// "Served": by who installed it, who owns it, or a party with the role service.
+// Where a statement carries a device signature and a key is bound, it must verify
+// under that key, whatever the predicate.
+//
+// # Chaining
+//
+// A chained statement cites the unit's head and continues its seq. Then:
+// prev unknown in the unit's own list (or waiting itself) - one unit: it waits,
+// at most PendingTTL of log time, and is judged by the state of the unit when its
+// predecessor takes effect, but by keys, roles and parties of its own place in the
+// log; several units: refused. prev superseded - a repeat of the head by the same
+// actor and predicate is refused with the head's ID; else, if the actor could
+// lawfully act on the present head, it is refused with that head; else it is
+// logged without effect. Of two that cite one prev the first in log order counts.
+//
+// # Decided beyond the design's table
+//
+//   - void acts for each unit by itself: the statement must still be that unit's
+//     head, and the load (pack, unpack) or parent (parts of an assemble) must have
+//     had no later statement of its own. "Head of every unit that it changed" cannot
+//     be seen from one member's closure: the others' unpacks stand under contents.
+//   - Statements can be voided one after another, at most four deep: a unit
+//     remembers no more. Statements that a voided one displaced stay without effect.
+//   - Later packs and unpacks cite the load's head (prev, seq + 1) and do not advance
+//     it, so several may cite the same.
+//   - What needs the entries of others is done per unit or per record: a party
+//     statement that lists a taken key enrols the other keys; a manifest with one
+//     refused member still applies to the rest, if an operator admits it.
+//   - Ownership of a load needs only that the load exists; it passes to each member,
+//     at any depth, whose owner was from. Members keep this lazily: it is worked in
+//     when they are unpacked, so a pallet's sale is one row.
+//   - A hold keeps the rank of who placed it, at that time. Its state is one row, so
+//     that one lift clears it for the load and all members that took it along.
+//   - A recall is no condition of any transition: recalled goods must be able to
+//     travel back. It counts in verdicts. A closing recall needs the rank of the
+//     opening one: the present owner of the GTIN, or the authorities.
+//   - Serial blocks of one lot add up; countries are those of the latest.
+//   - Keys of authorities and of the operator act for their parties without further
+//     enrolment, and stop acting when a key statement ends them.
+//   - An entry that the door would refuse has no effect and accuses the operator;
+//     refusals of single units accuse only as regards these units.
+
 import (
 	"fabtrail.dev/fabtrail/internal/problem"
 	"fabtrail.dev/fabtrail/ledger/entry"

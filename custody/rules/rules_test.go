@@ -442,7 +442,7 @@ func keyHash(t *testing.T, k ed25519.PrivateKey) (h entry.Hash) {
 // TestClosureGivesTheSameFindings: local rules that run on a unit's closure alone
 // give the findings about it that they give on the whole log.
 func TestClosureGivesTheSameFindings(t *testing.T) {
-	worlds := 16
+	worlds := 10
 	if testing.Short() {
 		worlds = 2
 	}

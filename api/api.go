@@ -20,6 +20,7 @@ type Config struct {
 	Proofs     Proofs
 	Tiles      Tiles
 	Units      Units
+	Parties    Parties
 	Findings   Findings
 	Trust      Trust
 	Health     Health
@@ -41,7 +42,7 @@ type Config struct {
 }
 
 func (c *Config) check() error {
-	for _, s := range []any{c.Tokens, c.Submitter, c.Statements, c.Manifests, c.Entries, c.Proofs, c.Tiles, c.Units, c.Findings, c.Trust, c.Health} {
+	for _, s := range []any{c.Tokens, c.Submitter, c.Statements, c.Manifests, c.Entries, c.Proofs, c.Tiles, c.Units, c.Parties, c.Findings, c.Trust, c.Health} {
 		if s == nil {
 			return errors.New("api: a service is missing from the configuration")
 		}

@@ -229,6 +229,15 @@ func (f *fakeLedger) Bundle(_ context.Context, index uint64, width int) ([]byte,
 	return make([]byte, 108), nil
 }
 
+// Party knows one party.
+func (f *fakeLedger) Party(_ context.Context, uri string) (Party, error) {
+	if uri != partyA {
+		return Party{}, problem.New("not_found", "uri", "no such party is enrolled")
+	}
+	return Party{URI: uri, LegalName: "Example Fab", Roles: []string{"maker"},
+		Sites: []Site{{ID: "https://id.gs1.org/414/9506000140001", Country: "TW", Geo: "geo:24.77,121.01"}}, Index: 2}, nil
+}
+
 func (f *fakeLedger) Unit(ctx context.Context, who Caller, q UnitQuery) ([]byte, error) {
 	if f.unitWaits {
 		<-ctx.Done()
@@ -305,7 +314,7 @@ func newServer(t *testing.T, limits Limits, adjust ...func(*API, *http.Server)) 
 	s := &server{fakeLedger: newFakeLedger(), t: t, clock: clock, slept: make(chan time.Duration, 100), logged: &lockedBuffer{}}
 	f := s.fakeLedger
 	s.api, err = New(Config{
-		Tokens: v, Submitter: f, Statements: f, Manifests: f, Entries: f, Proofs: f, Tiles: f, Units: f, Findings: f, Trust: f, Health: f,
+		Tokens: v, Submitter: f, Statements: f, Manifests: f, Entries: f, Proofs: f, Tiles: f, Units: f, Parties: f, Findings: f, Trust: f, Health: f,
 		Registry: prometheus.NewRegistry(), Limits: limits, Clock: clock.Now,
 		Log: slog.New(slog.NewTextHandler(s.logged, nil)),
 		Sleep: func(_ context.Context, d time.Duration) error {

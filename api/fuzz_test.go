@@ -24,7 +24,7 @@ func FuzzRequest(f *testing.F) {
 	ledger := newFakeLedger()
 	a, err := New(Config{
 		Tokens: v, Submitter: ledger, Statements: ledger, Manifests: ledger, Entries: ledger, Proofs: ledger, Tiles: ledger,
-		Units: ledger, Findings: ledger, Trust: ledger, Health: ledger,
+		Units: ledger, Parties: ledger, Findings: ledger, Trust: ledger, Health: ledger,
 		Registry: prometheus.NewRegistry(), Limits: generous, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

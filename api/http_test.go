@@ -329,7 +329,7 @@ func TestNewRefuses(t *testing.T) {
 	f := newFakeLedger()
 	v := testVerifier(t, testNow)
 	whole := func() Config {
-		return Config{Tokens: v, Submitter: f, Statements: f, Manifests: f, Entries: f, Proofs: f, Tiles: f, Units: f, Findings: f, Trust: f, Health: f, Registry: prometheus.NewRegistry()}
+		return Config{Tokens: v, Submitter: f, Statements: f, Manifests: f, Entries: f, Proofs: f, Tiles: f, Units: f, Parties: f, Findings: f, Trust: f, Health: f, Registry: prometheus.NewRegistry()}
 	}
 	if _, err := New(whole()); err != nil {
 		t.Fatal(err)

@@ -179,6 +179,8 @@ func TestRealAnswersAsDescribed(t *testing.T) {
 	play(200, "GET", unit, "")
 	play(200, "GET", unit+"?k=key", "")
 	play(200, "GET", "/v1/units?uri="+url.QueryEscape(unitURI), "", read)
+	play(200, "GET", "/v1/parties?uri="+url.QueryEscape(partyA), "")
+	play(404, "GET", "/v1/parties?uri="+url.QueryEscape(partyB), "")
 	play(200, "GET", "/v1/findings?since=0&limit=5", "", read)
 	play(200, "GET", "/v1/findings?since=3", "", audit)
 	play(200, "GET", "/checkpoint", "")

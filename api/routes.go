@@ -58,6 +58,7 @@ var routes = []route{
 	{method: "GET", path: "/v1/proofs/consistency", access: open, class: classLog, query: []string{"from", "to"}, cors: true, handle: (*API).getConsistency},
 	{method: "GET", path: "/v1/units", access: optional, class: classRead, query: []string{"uri", "k"}, cors: true, handle: (*API).getUnit},
 	{method: "GET", path: "/v1/units/:uri", access: optional, class: classRead, query: []string{"k"}, cors: true, handle: (*API).getUnit},
+	{method: "GET", path: "/v1/parties", access: open, class: classLog, query: []string{"uri"}, cors: true, handle: (*API).getParty},
 	{method: "GET", path: "/v1/findings", access: needs(ScopeRead, ScopeAudit), class: classRead, query: []string{"since", "limit"}, handle: (*API).getFindings},
 
 	{method: "GET", path: "/checkpoint", access: open, class: classLog, cors: true, handle: (*API).getCheckpoint},

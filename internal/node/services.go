@@ -46,7 +46,7 @@ func (n *Node) newAPI() (*api.API, error) {
 	}
 	return api.New(api.Config{
 		Tokens: tokens, Submitter: n, Statements: n, Manifests: n, Entries: n, Proofs: n, Tiles: n,
-		Units: n, Findings: n, Trust: n, Health: n,
+		Units: n, Parties: n, Findings: n, Trust: n, Health: n,
 		Registry: n.registry, Limits: n.cfg.Limits, Log: n.cfg.Log,
 	})
 }
@@ -179,6 +179,19 @@ func (n *Node) TrustFile(_ context.Context, name string) ([]byte, error) {
 		return nil, problem.New("not_found", "", "the trust folder has no such file")
 	}
 	return b, err
+}
+
+// Party implements api.Parties.
+func (n *Node) Party(_ context.Context, uri string) (api.Party, error) {
+	p, ok := custody.LoadParty(committed{n.ledger}, uri)
+	if !ok {
+		return api.Party{}, problem.New("not_found", "uri", "no such party is enrolled")
+	}
+	out := api.Party{URI: uri, LegalName: p.LegalName, Roles: p.Roles, Sites: make([]api.Site, len(p.Sites)), Index: p.Index}
+	for i, s := range p.Sites {
+		out.Sites[i] = api.Site{ID: s.ID, Country: s.Country, Locode: s.Locode, Geo: s.Geo}
+	}
+	return out, nil
 }
 
 // Ready implements api.Health.

@@ -27,14 +27,14 @@ type prepared struct {
 // parallel; only what they let through reaches the sequencer, in order.
 func (n *Node) Submit(ctx context.Context, who api.Caller, envelopes [][]byte) []api.Result {
 	results := make([]api.Result, len(envelopes))
-	items := n.prepare(envelopes, results)
+	items, keys := n.prepare(envelopes, results)
 	var subs []ledger.Submission
 	var lines []int
 	for i, p := range items {
 		if p == nil {
 			continue
 		}
-		if err := n.mayPost(who, p.signed); err != nil {
+		if err := n.mayPost(who, p.signed, keys); err != nil {
 			results[i].Err = err
 			continue
 		}
@@ -63,7 +63,7 @@ const chunk = 64
 
 // prepare reads and verifies envelopes; element i is nil when results[i].Err says
 // why.
-func (n *Node) prepare(envelopes [][]byte, results []api.Result) []*prepared {
+func (n *Node) prepare(envelopes [][]byte, results []api.Result) ([]*prepared, keyLookup) {
 	items := make([]*prepared, len(envelopes))
 	parsed := make([]custody.DSSE, len(envelopes))
 	for i, b := range envelopes {
@@ -82,7 +82,7 @@ func (n *Node) prepare(envelopes [][]byte, results []api.Result) []*prepared {
 		}()
 	}
 	wg.Wait()
-	return items
+	return items, keys
 }
 
 func (n *Node) verify(ds []custody.DSSE, items []*prepared, results []api.Result, keys custody.KeyLookup) {
@@ -111,8 +111,8 @@ func (n *Node) verify(ds []custody.DSSE, items []*prepared, results []api.Result
 // lookup finds keys in the ledger's state and among those that the statements of
 // the same call introduce. Keys are found by their own hash, so this decides
 // only which bytes to verify with; whether a key may act is the door's question.
-func (n *Node) lookup(ds []custody.DSSE) custody.KeyLookup {
-	l := keyLookup{state: custody.StateKeys{State: committed{n.ledger}}, introduced: custody.Keys{}}
+func (n *Node) lookup(ds []custody.DSSE) keyLookup {
+	l := keyLookup{state: custody.StateKeys{State: committed{n.ledger}}, introduced: custody.Keys{}, party: map[entry.Hash]string{}}
 	for _, d := range ds {
 		if !mayIntroduceKeys(d.Payload) {
 			continue
@@ -123,6 +123,7 @@ func (n *Node) lookup(ds []custody.DSSE) custody.KeyLookup {
 		}
 		for _, k := range st.IntroducedKeys() {
 			l.introduced[k.Hash] = k
+			l.party[k.Hash] = st.Subject
 		}
 	}
 	return l
@@ -131,6 +132,7 @@ func (n *Node) lookup(ds []custody.DSSE) custody.KeyLookup {
 type keyLookup struct {
 	state      custody.StateKeys
 	introduced custody.Keys
+	party      map[entry.Hash]string // of introduced keys: the subject that they are for
 }
 
 func (l keyLookup) Key(h entry.Hash) (custody.Key, bool) {
@@ -155,11 +157,11 @@ func (committed) Set(string, []byte) { panic("node: the committed state is read-
 
 // mayPost holds the caller to what it signed: its party must be one that signed,
 // and an administrator may also bring what the authorities signed.
-func (n *Node) mayPost(who api.Caller, s *custody.Signed) error {
+func (n *Node) mayPost(who api.Caller, s *custody.Signed, keys keyLookup) error {
 	if who.Has(api.ScopeAdmin) {
 		return nil
 	}
-	parties := n.signers(s)
+	parties := n.signers(s, keys)
 	if slices.Contains(parties, who.Party) {
 		return nil
 	}
@@ -167,18 +169,18 @@ func (n *Node) mayPost(who api.Caller, s *custody.Signed) error {
 		WithHint("use the token of the party that signed")
 }
 
-// signers returns the parties whose enrolled keys signed, and, for an enrolment,
-// the party that is enrolled.
-func (n *Node) signers(s *custody.Signed) []string {
+// signers returns the parties whose keys signed: enrolled ones, and those that a
+// statement of the same call enrols. The sequencer judges what the keys may do; this
+// only keeps callers from posting for others.
+func (n *Node) signers(s *custody.Signed, keys keyLookup) []string {
 	var parties []string
 	for _, k := range s.Keys {
+		if p, ok := keys.party[k.Hash]; ok {
+			parties = append(parties, p)
+		}
 		if ks, ok := custody.LoadKey(committed{n.ledger}, k.Hash); ok {
 			parties = append(parties, ks.Party)
 		}
-	}
-	switch s.Statement.Kind {
-	case custody.KindParty, custody.KindKey:
-		parties = append(parties, s.Statement.Subject)
 	}
 	return parties
 }

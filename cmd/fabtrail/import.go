@@ -250,7 +250,7 @@ func (f *importFlags) report(c *cobra.Command, plan *epcis.Plan, sent []client.O
 		for i, e := range events {
 			printEvent(w, i, e, plan.Outcomes[i])
 		}
-		fmt.Fprintf(w, "\n%d events: %d statements, %d sightings, %d evidence only, %d refused\n", len(events),
+		fmt.Fprintf(w, "\n%d events: %d became statements, %d sightings, %d evidence only, %d refused\n", len(events),
 			plan.Counts[epcis.ResultStatement], plan.Counts[epcis.ResultSighting], plan.Counts[epcis.ResultEvidence], plan.Counts[epcis.ResultRefused])
 		if f.server == "" {
 			fmt.Fprintln(w, "Nothing was sent: no --server was given, so this was planned for an empty ledger.")
@@ -266,7 +266,7 @@ func (f *importFlags) report(c *cobra.Command, plan *epcis.Plan, sent []client.O
 
 func printEvent(w io.Writer, i int, e imported, o *epcis.Outcome) {
 	colour := map[epcis.Result]string{epcis.ResultStatement: "green", epcis.ResultSighting: "green", epcis.ResultEvidence: "dim", epcis.ResultRefused: "red"}[o.Result]
-	fmt.Fprintf(w, "event %d, line %d: %s %s: %s", i+1, e.Line, e.Type, e.Step, cli.Colour(w, colour, e.Result))
+	fmt.Fprintf(w, "event %d, line %d: %s: %s", i+1, e.Line, strings.TrimSpace(e.Type+" "+e.Step), cli.Colour(w, colour, e.Result))
 	if e.Why != "" {
 		fmt.Fprintf(w, " (%s)", e.Why)
 	}

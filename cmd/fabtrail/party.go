@@ -69,7 +69,7 @@ func partyEnrolCmd() *cobra.Command {
 	}
 	f.add(c, true)
 	c.Flags().StringVar(&name, "name", "", "legal name")
-	c.Flags().StringSliceVar(&roles, "role", nil, "what it may do: maker, assembler, carrier, distributor, installer, ...")
+	c.Flags().StringSliceVar(&roles, "role", nil, "what it may do; repeatable: "+strings.Join(custody.Roles, ", "))
 	c.Flags().StringArrayVar(&sites, "site", nil, "GLN-LINK,COUNTRY[,geo:LAT,LON]; repeatable")
 	c.Flags().StringArrayVar(&f.keys, "key", nil, "private key file that is enrolled; repeatable")
 	c.Flags().StringArrayVar(&authorities, "authority", nil, "private key file of an authority; repeatable")

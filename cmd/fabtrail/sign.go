@@ -29,6 +29,7 @@ type signFlags struct {
 	deviceKey            string
 	counter              uint64
 	pedigree             bool
+	label                string
 }
 
 func signCmd() *cobra.Command {
@@ -52,7 +53,7 @@ A statement of custody follows the unit's latest one: name the file of that one,
 its ID and seq, with --after; without it the statement is the unit's first.`,
 		Example: `  fabtrail sign commission https://id.gs1.org/01/09506000134352/21/SN-1 --trust ./trust \
     --key acme.pem --actor https://id.gs1.org/417/9506000140001 --role maker \
-    --body '{"kind":"device","lot":"L1"}' --pedigree --out commission.json
+    --body '{"kind":"device","lot":"L1"}' --pedigree --label label.txt --out commission.json
   fabtrail sign release https://id.gs1.org/01/09506000134352/21/SN-1 --trust ./trust --after commission.json \
     --key acme.pem --actor https://id.gs1.org/417/9506000140001 --role maker \
     --body '{"to":"https://id.gs1.org/417/9506000150000"}' --out release.json`,
@@ -82,6 +83,7 @@ its ID and seq, with --after; without it the statement is the unit's first.`,
 	fl.StringVar(&f.deviceKey, "device-key", "", "the device's own private key, to prove possession")
 	fl.Uint64Var(&f.counter, "counter", 0, "the device's counter, with --device-key")
 	fl.BoolVar(&f.pedigree, "pedigree", false, "commission of one unit: make a pedigree key, and print the code for its label")
+	fl.StringVar(&f.label, "label", "", "with --pedigree: file to write that code to, for whatever prints labels")
 	fl.StringVar(&f.out, "out", "-", "file to write; - is standard output")
 	_ = c.MarkFlagRequired("key")
 	return c
@@ -138,6 +140,14 @@ func (f *signFlags) write(c *cobra.Command, payload []byte, label string) error 
 		return err
 	}
 	id := entry.StatementID(payload)
+	if f.label != "" {
+		if label == "" {
+			return cli.Usagef("--label is for the code that --pedigree makes")
+		}
+		if err := os.WriteFile(f.label, []byte(label+"\n"), 0o600); err != nil {
+			return err
+		}
+	}
 	if f.out == "-" {
 		_, err := fmt.Fprintf(c.OutOrStdout(), "%s\n", envelope)
 		if label != "" {

@@ -21,8 +21,9 @@ func verifyCmd() *cobra.Command {
 		Use:   "verify CODE",
 		Short: "Verify a unit: may it be installed?",
 		Long: `Verify a unit from the code on it: a GS1 Digital Link of any domain, what a scanner
-reads, or an EPC URN. The pedigree key in the code (?k=...) opens its history;
-without it and without a token, only a status word is shown.
+reads, or an EPC URN; with - it is read from standard input. The pedigree key in the
+code (?k=...) opens its history; without it and without a token, only a status word
+is shown.
 
 Everything is checked here: the log's signature, the witnesses' quorum and its age,
 that the log only grew since the last time (remembered in --state), that the history
@@ -31,9 +32,14 @@ is whole, every signature and proof, and the rules of custody.
 Exit codes: 0 verified (perhaps with a note), 1 check-before-use or do-not-install,
 3 could not verify, 4 not in this ledger, 5 status only.`,
 		Example: `  fabtrail verify 'https://id.gs1.org/01/09506000134352/21/SN-1?k=mPEOG3nCqRF8uFgmNQx3xA' \
-    --server https://ledger.example --trust ./trust`,
+    --server https://ledger.example --trust ./trust
+  fabtrail verify - --server https://ledger.example --trust ./trust < label.txt`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			code, err := readCode(c.InOrStdin(), args[0])
+			if err != nil {
+				return err
+			}
 			r, err := f.remote()
 			if err != nil {
 				return err
@@ -47,7 +53,7 @@ Exit codes: 0 verified (perhaps with a note), 1 check-before-use or do-not-insta
 				return err
 			}
 			v := client.Verifier{Remote: r, Trust: t, Memory: mem, MaxAge: maxAge}
-			rep, err := v.VerifyUnit(c.Context(), args[0], key)
+			rep, err := v.VerifyUnit(c.Context(), code, key)
 			if err != nil {
 				return cli.WithCode(cli.Usage, err)
 			}
@@ -68,6 +74,25 @@ Exit codes: 0 verified (perhaps with a note), 1 check-before-use or do-not-insta
 	c.Flags().DurationVar(&maxAge, "max-age", client.DefaultMaxAge, "how old the witnesses' cosignatures may be")
 	c.AddCommand(verifyForkCmd(), verifyReceiptCmd())
 	return c
+}
+
+// maxCode bounds a code on standard input, in bytes.
+const maxCode = 4096
+
+// readCode returns the code given, or the one on standard input for "-".
+func readCode(in io.Reader, arg string) (string, error) {
+	if arg != "-" {
+		return arg, nil
+	}
+	b, err := io.ReadAll(io.LimitReader(in, maxCode))
+	if err != nil {
+		return "", err
+	}
+	code := strings.TrimSpace(string(b))
+	if code == "" {
+		return "", cli.Usagef("there is no code on standard input")
+	}
+	return code, nil
 }
 
 func exitOf(w custody.Word) int {
@@ -95,13 +120,14 @@ func printReport(w io.Writer, r *client.Report) {
 	if r.Claim != "" {
 		fmt.Fprintf(w, "proof  %s\n", r.Claim)
 	}
-	var failed, passed []string
+	var failed []string
+	checks := r.Checks
 	for _, x := range r.Reasons {
-		if !x.Passed {
-			failed = append(failed, fmt.Sprintf("  %s %-20s %s", cli.Colour(w, "yellow", "!"), x.Code, x.Text))
-		} else {
-			passed = append(passed, x.Text)
+		if x.Passed {
+			checks = append(checks, client.Check{Name: x.Code, OK: true, Detail: x.Text})
+			continue
 		}
+		failed = append(failed, fmt.Sprintf("  %s %-20s %s", cli.Colour(w, "yellow", "!"), x.Code, x.Text))
 	}
 	if len(failed) > 0 {
 		fmt.Fprintf(w, "\nwhy\n%s\n", strings.Join(failed, "\n"))
@@ -113,18 +139,20 @@ func printReport(w io.Writer, r *client.Report) {
 			if l.Effect != "applied" {
 				note = strings.TrimSpace(l.Effect + " " + string(l.Code))
 			}
-			fmt.Fprintf(w, "  %6d  %s  %-13s %s  %s\n", l.Index, l.Time, l.Kind, l.Actor, cli.Colour(w, "yellow", note))
+			if note != "" {
+				note = "  " + cli.Colour(w, "yellow", note)
+			}
+			fmt.Fprintf(w, "  %6d  %s  %-13s %s%s\n", l.Index, l.Time, l.Kind, l.Actor, note)
 		}
 	}
-	fmt.Fprintln(w, "\nchecks")
-	for _, x := range r.Checks {
+	if len(checks) > 0 {
+		fmt.Fprintln(w, "\nchecks")
+	}
+	for _, x := range checks {
 		mark := cli.Colour(w, "green", "ok    ")
 		if !x.OK {
 			mark = cli.Colour(w, "red", "failed")
 		}
-		fmt.Fprintf(w, "  %s %-14s %s\n", mark, x.Name, x.Detail)
-	}
-	if len(passed) > 0 {
-		fmt.Fprintf(w, "  %s %-14s %s\n", cli.Colour(w, "green", "ok    "), "custody", strings.Join(passed, "; "))
+		fmt.Fprintf(w, "  %s %-18s %s\n", mark, x.Name, x.Detail)
 	}
 }

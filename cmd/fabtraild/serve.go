@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -211,25 +212,52 @@ func serve(c *cobra.Command, f serveFlags) error {
 
 func healthCmd() *cobra.Command {
 	var url string
+	var wait time.Duration
 	c := &cobra.Command{
-		Use:     "health",
-		Short:   "Ask a server whether it is well (for containers)",
-		Example: "  fabtraild health --url http://127.0.0.1:8080/readyz",
-		Args:    cobra.NoArgs,
+		Use:   "health",
+		Short: "Ask a server whether it is well (for containers and scripts)",
+		Long:  "Ask a ledger (/readyz, /healthz) or a witness (/healthz) whether it is well. Exit code 0: it is; 1: it is not, or does not answer.",
+		Example: `  fabtraild health --url http://127.0.0.1:8080/readyz
+  fabtraild health --url http://127.0.0.1:8101/healthz --wait 10s`,
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			client := http.Client{Timeout: 3 * time.Second}
-			resp, err := client.Get(url)
+			ctx, cancel := context.WithTimeout(c.Context(), max(wait, 3*time.Second))
+			defer cancel()
+			err := health(ctx, url)
+			for wait > 0 && err != nil {
+				select {
+				case <-ctx.Done():
+					return err
+				case <-time.After(50 * time.Millisecond):
+				}
+				if again := health(ctx, url); again == nil || ctx.Err() == nil {
+					err = again
+				}
+			}
 			if err != nil {
 				return err
-			}
-			defer resp.Body.Close()
-			if resp.StatusCode != http.StatusOK {
-				b, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
-				return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(b)))
 			}
 			return cli.Print(c, map[string]string{"status": "ok"}, func(w io.Writer) { fmt.Fprintln(w, "ok") })
 		},
 	}
 	c.Flags().StringVar(&url, "url", "http://127.0.0.1:8080/readyz", "what to ask")
+	c.Flags().DurationVar(&wait, "wait", 0, "keep asking for so long until it is well")
 	return c
+}
+
+func health(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return cli.WithCode(cli.Usage, err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		b, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
+		return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(b)))
+	}
+	return nil
 }

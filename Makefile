@@ -4,7 +4,7 @@ export CGO_ENABLED ?= 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFLAGS_BUILD = -trimpath -ldflags "-s -w -buildid= -X main.version=$(VERSION)"
 
-.PHONY: help build test race lint demo fuzz clean
+.PHONY: help build test race lint demo demo-seeds fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,6 +24,10 @@ lint: ## vet and golangci-lint
 
 demo: ## the main job: from chip fab to installer, then serve
 	go run ./cmd/fabtraild demo
+
+SEEDS ?= 20
+demo-seeds: ## play the demo in small with SEEDS seeds (default 20), each held against its labels
+	FABTRAIL_DEMO_SEEDS=$(SEEDS) go test -count=1 -timeout 30m -run '^TestSeeds$$' ./cmd/fabtraild/internal/demo
 
 FUZZTIME ?= 20s
 fuzz: ## run every fuzz target for FUZZTIME (default 20s each)

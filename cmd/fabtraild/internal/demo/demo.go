@@ -297,7 +297,8 @@ func (d *demo) openLedger() error {
 	if err != nil {
 		return err
 	}
-	var follower atomic.Pointer[node.Follower]
+	var follower *node.Follower
+	following := make(chan struct{}) // closed once follower is set
 	var cosigners []node.Cosigner
 	for i, name := range witnessNames {
 		cfg := node.WitnessConfig{Dir: d.path(witnessDir(i)), Name: name, Log: log.With("witness", name),
@@ -305,11 +306,12 @@ func (d *demo) openLedger() error {
 		index := i == len(witnessNames)-1
 		if index {
 			cfg.Check = func(ctx context.Context, cp checkpoint.Checkpoint, note checkpoint.Note) error {
-				f := follower.Load()
-				if f == nil {
+				select { // the charter is cosigned as soon as the ledger serves
+				case <-following:
+					return follower.Check(ctx, cp, note)
+				case <-ctx.Done():
 					return fmt.Errorf("%w: the ledger does not serve yet", witness.ErrUnavailable)
 				}
-				return f.Check(ctx, cp, note)
 			}
 		}
 		w, err := node.OpenWitness(cfg)
@@ -338,11 +340,10 @@ func (d *demo) openLedger() error {
 		return err
 	}
 	d.url = "http://" + addr
-	f, err := node.NewFollower(d.url, d.path("tokens", "auditor.token"), filepath.Join(d.folder.Trust(), client.CharterFile))
-	if err != nil {
+	if follower, err = node.NewFollower(d.url, d.path("tokens", "auditor.token"), filepath.Join(d.folder.Trust(), client.CharterFile)); err != nil {
 		return err
 	}
-	follower.Store(f)
+	close(following)
 	if d.trust, err = client.LoadTrust(os.DirFS(d.folder.Trust())); err != nil {
 		return err
 	}

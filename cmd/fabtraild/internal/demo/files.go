@@ -151,15 +151,15 @@ func (d *demo) startScript(cosigners []node.Cosigner) error {
 	addr := func(url string) string { return strings.TrimPrefix(url, "http://") }
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "#!/bin/sh\n# Starts the demo's witnesses and its ledger again. FABTRAILD names the program.\n")
-	fmt.Fprintf(&b, ": \"${FABTRAILD:=fabtraild}\"\ncd %s || exit 1\ntrap 'kill 0' EXIT INT TERM\n", quote(dir))
+	fmt.Fprintf(&b, ": \"${FABTRAILD:=fabtraild}\"\nD=%s\ntrap 'kill 0' EXIT INT TERM\n", quote(dir))
 	for i, c := range cosigners {
-		fmt.Fprintf(&b, "$FABTRAILD witness --data demo/%s --listen %s --name %s --log trust/log.vkey", witnessDir(i), addr(c.URL), witnessNames[i])
+		fmt.Fprintf(&b, "$FABTRAILD witness --data \"$D/demo/%s\" --listen %s --name %s --log \"$D/trust/log.vkey\"", witnessDir(i), addr(c.URL), witnessNames[i])
 		if c.Index {
-			fmt.Fprintf(&b, " \\\n  --verify-index --source %s --token demo/tokens/auditor.token --charter trust/charter.json", d.url)
+			fmt.Fprintf(&b, " \\\n  --verify-index --source %s --token \"$D/demo/tokens/auditor.token\" --charter \"$D/trust/charter.json\"", d.url)
 		}
 		fmt.Fprintf(&b, " &\n")
 	}
-	fmt.Fprintf(&b, "$FABTRAILD serve --data . --listen %s\n", addr(d.url))
+	fmt.Fprintf(&b, "$FABTRAILD serve --data \"$D\" --listen %s\n", addr(d.url))
 	return os.WriteFile(d.path("serve.sh"), b.Bytes(), 0o755)
 }
 

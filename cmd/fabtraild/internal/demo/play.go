@@ -421,7 +421,7 @@ func (d *demo) ending() error {
 		return err
 	}
 	d.clock.set(d.day(52, 18))
-	if err := d.stage("revoking a key", &act{by: who, kind: custody.KindKey, subject: who.uri, sign: d.signedBy(), body: &custody.KeyChange{
+	if err := d.stage("revoking a key", &act{by: d.party(cast[0].slug), kind: custody.KindKey, subject: who.uri, sign: d.signedBy(), body: &custody.KeyChange{
 		Action: "revoke", Key: custody.DigestOf(k.Hash), Reason: "the key was found in a public repository",
 	}}); err != nil {
 		return err

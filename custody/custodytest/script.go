@@ -144,3 +144,24 @@ func Quiet(units int) *World {
 	w.Found()
 	return w
 }
+
+// CommissionLot brings many units into being by one statement.
+func (w *World) CommissionLot(a *Actor, p, lot int, ms []custody.Member) error {
+	c, ok := w.manifest(ms)
+	if !ok {
+		panic("no manifest")
+	}
+	s := w.Build(custody.KindCommission, Lot(p, lot), w.Event(a, custody.First()), &custody.Commission{UnitKind: "chip", Contents: &c})
+	_, err := w.Put(s, []ed25519.PrivateKey{a.Key()})
+	return err
+}
+
+// PackItem makes the opening of a load as the door would get it now.
+func (w *World) PackItem(a *Actor, container string, level int64, ms []custody.Member) (custody.Item, error) {
+	m, err := custody.NewManifest(ms)
+	if err != nil {
+		return custody.Item{}, err
+	}
+	s := w.Build(custody.KindPack, container, w.Event(a, custody.First()), &custody.Pack{Level: level, Contents: m.Contents()})
+	return custody.Item{Index: uint64(len(w.Items)), Time: w.Now, Signed: Signed(s, []ed25519.PrivateKey{a.Key()}), Members: m.Members}, nil
+}

@@ -95,7 +95,7 @@ type writer struct {
 	n   int
 }
 
-func (w *writer) connect(dir, url, tokenFile string) client.Submitter {
+func (w *writer) connect(dir, url, tokenFile string) *client.Submitter {
 	w.t.Helper()
 	trust, err := client.LoadTrust(os.DirFS(filepath.Join(dir, "trust")))
 	if err != nil {
@@ -110,11 +110,11 @@ func (w *writer) connect(dir, url, tokenFile string) client.Submitter {
 		w.t.Fatal(err)
 	}
 	w.id = trust.Ledger
-	return client.Submitter{Remote: r, Trust: trust}
+	return &client.Submitter{Remote: r, Trust: trust}
 }
 
 // consistent holds the present checkpoint against the last one seen.
-func (w *writer) consistent(ctx context.Context, s client.Submitter, last *client.Seen) *client.Seen {
+func (w *writer) consistent(ctx context.Context, s *client.Submitter, last *client.Seen) *client.Seen {
 	w.t.Helper()
 	note, err := s.Remote.Checkpoint(ctx)
 	if err != nil {
@@ -136,7 +136,7 @@ func (w *writer) consistent(ctx context.Context, s client.Submitter, last *clien
 }
 
 // recheck asks for every receipt again.
-func (w *writer) recheck(ctx context.Context, s client.Submitter) {
+func (w *writer) recheck(ctx context.Context, s *client.Submitter) {
 	w.t.Helper()
 	for id, r := range w.ack.receipts {
 		got, err := s.Remote.Statement(ctx, id)
@@ -149,7 +149,7 @@ func (w *writer) recheck(ctx context.Context, s client.Submitter) {
 	}
 }
 
-func (w *writer) enrol(ctx context.Context, s client.Submitter, dir string) {
+func (w *writer) enrol(ctx context.Context, s *client.Submitter, dir string) {
 	w.t.Helper()
 	pem, err := os.ReadFile(filepath.Join(dir, "keys", "authority.pem"))
 	if err != nil {
@@ -184,7 +184,7 @@ func (w *writer) enrol(ctx context.Context, s client.Submitter, dir string) {
 
 // load posts from several goroutines, so that the queue is never empty, and calls
 // kill in the midst of it once want receipts are in hand.
-func (w *writer) load(ctx context.Context, s client.Submitter, want int, kill func()) {
+func (w *writer) load(ctx context.Context, s *client.Submitter, want int, kill func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup

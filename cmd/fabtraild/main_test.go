@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -49,7 +50,8 @@ func run(t *testing.T, args ...string) []byte {
 	out, err := command(t, args...).Output()
 	if err != nil {
 		stderr := ""
-		if e, ok := err.(*exec.ExitError); ok {
+		var e *exec.ExitError
+		if errors.As(err, &e) {
 			stderr = string(e.Stderr)
 		}
 		t.Fatalf("fabtraild %v: %v\n%s", args, err, stderr)

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto"
+	"errors"
 	"net/http/httptest"
 	"testing"
 	"time"
@@ -42,7 +43,7 @@ func start(t *testing.T, f Folder) (*Node, *httptest.Server) {
 
 func TestInitIsOnce(t *testing.T) {
 	f := prepareFolder(t)
-	if err := f.Init(InitConfig{Origin: "ledger.test/other", Operator: testOperator, Created: time.Now()}); err != ErrExists {
+	if err := f.Init(InitConfig{Origin: "ledger.test/other", Operator: testOperator, Created: time.Now()}); !errors.Is(err, ErrExists) {
 		t.Fatalf("second init: %v, want ErrExists", err)
 	}
 }

@@ -139,17 +139,25 @@ func (r *rows) close() error {
 	return err
 }
 
+func (r *rows) give(it *pebble.Iterator) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.free = append(r.free, it)
+}
+
 // Scan implements unitindex.Rows.
 func (r *rows) Scan(prefix entry.Hash, bits int, fn func(topic, value entry.Hash) error) error {
 	it, err := r.take()
 	if err != nil {
 		return err
 	}
-	defer func() {
-		r.mu.Lock()
-		r.free = append(r.free, it)
-		r.mu.Unlock()
-	}()
+	defer r.give(it)
+	return r.scan(it, prefix, bits, func(topic, value entry.Hash, _ []byte) error { return fn(topic, value) })
+}
+
+// scan is Scan on one iterator; fn is also given the row's bytes, which are not
+// to be kept.
+func (r *rows) scan(it *pebble.Iterator, prefix entry.Hash, bits int, fn func(topic, value entry.Hash, row []byte) error) error {
 	for ok := it.SeekGE(keyHash(keyRow, prefix)); ok; ok = it.Next() {
 		k := it.Key()
 		if len(k) != 33 {
@@ -178,7 +186,7 @@ func (r *rows) Scan(prefix entry.Hash, bits int, fn func(topic, value entry.Hash
 				continue
 			}
 		}
-		if err := fn(topic, value); err != nil {
+		if err := fn(topic, value, v); err != nil {
 			return err
 		}
 	}
@@ -260,20 +268,23 @@ type indexer struct {
 func (x *indexer) advance(b *pebble.Batch, covers uint64) (entry.Hash, error) {
 	slices.SortStableFunc(x.pending, func(a, c topicRef) int { return bytes.Compare(a.topic[:], c.topic[:]) })
 	old := &rows{s: x.s, t: x.t, covers: x.covers}
+	read := bucketRows{tip: x.tip, old: old}
 	changes := make([]unitindex.Change, 0, len(x.pending))
-	for i := 0; i < len(x.pending); {
+	err := read.load(x.pending)
+	for i := 0; err == nil && i < len(x.pending); {
 		j := i + 1
 		for j < len(x.pending) && x.pending[j].topic == x.pending[i].topic {
 			j++
 		}
-		c, err := x.grow(b, x.pending[i:j])
-		if err != nil {
-			return entry.Hash{}, err
-		}
+		var c unitindex.Change
+		c, err = x.grow(b, read.row(x.pending[i].topic), x.pending[i:j])
 		changes = append(changes, c)
 		i = j
 	}
-	next, err := x.tip.Update(old, changes)
+	var next *unitindex.Tree
+	if err == nil {
+		next, err = x.tip.Update(&read, changes)
+	}
 	if err = errors.Join(err, old.close()); err != nil {
 		return entry.Hash{}, err
 	}
@@ -287,21 +298,16 @@ func (x *indexer) advance(b *pebble.Batch, covers uint64) (entry.Hash, error) {
 	return next.Root(), nil
 }
 
-// grow stages one topic's row with its new elements.
-func (x *indexer) grow(b *pebble.Batch, add []topicRef) (unitindex.Change, error) {
+// grow stages one topic's row with its new elements; v is the row so far, nil if
+// the topic is new.
+func (x *indexer) grow(b *pebble.Batch, v []byte, add []topicRef) (unitindex.Change, error) {
 	topic := add[0].topic
-	key := keyHash(keyRow, topic)
 	var row indexRow
-	v, c, err := x.s.db.Get(key)
-	switch {
-	case err == nil:
-		row, err = parseRow(v)
-		err = errors.Join(err, c.Close())
-	case errors.Is(err, pebble.ErrNotFound):
-		err = nil
-	}
-	if err != nil {
-		return unitindex.Change{}, fmt.Errorf("%w: topic %s: %w", ErrDamaged, topic, err)
+	if v != nil {
+		var err error
+		if row, err = parseRow(v); err != nil {
+			return unitindex.Change{}, fmt.Errorf("topic %s: %w", topic, err)
+		}
 	}
 	refs := make([]unitindex.Ref, len(add))
 	for i := range add {
@@ -316,7 +322,7 @@ func (x *indexer) grow(b *pebble.Batch, add []topicRef) (unitindex.Change, error
 		row.tail = append(row.tail, add[i].ref.Index)
 	}
 	row.list = row.list.Append(refs...)
-	return unitindex.Change{Topic: topic, Value: row.list.Value()}, b.Set(key, row.marshal(), nil)
+	return unitindex.Change{Topic: topic, Value: row.list.Value()}, b.Set(keyHash(keyRow, topic), row.marshal(), nil)
 }
 
 // encodeTopics writes the keyUncov row of entries from first on: per entry that

@@ -41,8 +41,8 @@ func campaign(t *testing.T) (worlds, steps, units int) {
 		}
 		worlds = n
 	}
-	if testing.Short() || raceEnabled {
-		worlds = min(worlds, 5)
+	if testing.Short() || custodytest.Race {
+		worlds = min(worlds, 3)
 	}
 	return worlds, steps, units
 }

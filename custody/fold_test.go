@@ -169,7 +169,7 @@ func TestInstallNeedsIdentityAndPossession(t *testing.T) {
 func TestFoldIsTotal(t *testing.T) {
 	w := custodytest.New(3, custodytest.Config{Units: 40, Evil: 30, Corrupt: 20})
 	w.Found()
-	for range 300 {
+	for range 120 {
 		w.Step()
 	}
 	rapid.Check(t, func(rt *rapid.T) {

@@ -1,5 +1,0 @@
-//go:build !race
-
-package custody_test
-
-const raceEnabled = false

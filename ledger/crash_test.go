@@ -59,14 +59,14 @@ func workload(t *testing.T, fs vfs.FS, seen *ledgertest.Witnessed, n int) {
 	}
 }
 
-// TestPowerLoss loses the power before every write operation of a short
-// workload, keeps 0, 50 and 100 percent of what was not synced, and opens what
-// is left.
+// TestPowerLoss loses the power before write operations of a short workload (all
+// of them in a campaign), keeps 0, 50 and 100 percent of what was not synced, and
+// opens what is left; now and then it loses the power again meanwhile.
 func TestPowerLoss(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	seen := ledgertest.NewWitnessed()
 	var images []ledgertest.Image
-	cam := ledgertest.NewCamera(mem, seen, 4, 1, func(i ledgertest.Image) { images = append(images, i) })
+	cam := ledgertest.NewCamera(mem, seen, 4, max(5/campaign(), 1), func(i ledgertest.Image) { images = append(images, i) })
 	workload(t, cam.FS, seen, 6)
 	points := cam.Stop()
 	work := make(chan ledgertest.Image)
@@ -74,6 +74,7 @@ func TestPowerLoss(t *testing.T) {
 	for range 2 {
 		wg.Go(func() {
 			for i := range work {
+				i.FS, i.Seen = clone(i.FS), i.Seen.Clone()
 				if err := i.Check(crashConfig, false); err != nil {
 					t.Error(err)
 				}
@@ -85,5 +86,13 @@ func TestPowerLoss(t *testing.T) {
 	}
 	close(work)
 	wg.Wait()
-	t.Logf("%d operations, %d images", points, len(images))
+	again := 0
+	for n := 7; n < len(images); n += 97 {
+		k, err := ledgertest.Image{Point: images[n].Point, Percent: images[n].Percent, FS: images[n].FS, Seen: images[n].Seen}.CheckTwice(crashConfig, 5, max(17/campaign(), 1))
+		if err != nil {
+			t.Error(err)
+		}
+		again += k
+	}
+	t.Logf("%d operations, %d images, %d of a second loss", points, len(images), again)
 }

@@ -189,15 +189,33 @@ type tree struct {
 
 // node returns a node that is complete in the published edge.
 func (t *tree) node(level uint, index uint64) (entry.Hash, error) {
-	if h, ok := t.snap.Load().node(level, index); ok {
+	r := t.reader()
+	return r.node(level, index)
+}
+
+// nodeReader reads nodes of one proof, whose neighbours mostly share a tile.
+type nodeReader struct {
+	t    *tree
+	edge *edge
+	id   tileID
+	last *tile
+}
+
+func (t *tree) reader() nodeReader { return nodeReader{t: t, edge: t.snap.Load()} }
+
+func (r *nodeReader) node(level uint, index uint64) (entry.Hash, error) {
+	if h, ok := r.edge.node(level, index); ok {
 		return h, nil
 	}
 	within := level % tileHeight
-	full, err := t.full(tileID{uint8(level / tileHeight), index >> (tileHeight - within)})
-	if err != nil {
-		return entry.Hash{}, err
+	if id := (tileID{uint8(level / tileHeight), index >> (tileHeight - within)}); r.last == nil || r.id != id {
+		full, err := r.t.full(id)
+		if err != nil {
+			return entry.Hash{}, err
+		}
+		r.id, r.last = id, full
 	}
-	return full.nodes[within][index&(tileWidth>>within-1)], nil
+	return r.last.nodes[within][index&(tileWidth>>within-1)], nil
 }
 
 // full returns an expanded full tile, from memory if it is there.
@@ -218,9 +236,10 @@ func (t *tree) full(id tileID) (*tile, error) {
 }
 
 func (t *tree) nodes(p proof.Nodes) ([]entry.Hash, error) {
-	hs := make([]entry.Hash, len(p.IDs), len(p.IDs)+1)
+	hs := make([]entry.Hash, len(p.IDs))
+	r := t.reader()
 	for i, id := range p.IDs {
-		h, err := t.node(id.Level, id.Index)
+		h, err := r.node(id.Level, id.Index)
 		if err != nil {
 			return nil, err
 		}
@@ -262,9 +281,10 @@ func (t *tree) consistency(from, to uint64) ([]entry.Hash, error) {
 func (t *tree) root(size uint64) (entry.Hash, error) {
 	ids := compact.RangeNodes(0, size, nil)
 	hs := make([]entry.Hash, len(ids))
+	r := t.reader()
 	for i, id := range ids {
 		var err error
-		if hs[i], err = t.node(id.Level, id.Index); err != nil {
+		if hs[i], err = r.node(id.Level, id.Index); err != nil {
 			return entry.Hash{}, err
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -64,5 +63,3 @@ func dataFlag(c *cobra.Command, dir *string, usage string) {
 	_ = c.MarkFlagRequired("data")
 	_ = c.MarkFlagDirname("data")
 }
-
-func realTime() time.Time { return time.Now() }

@@ -29,7 +29,20 @@ func (a *app) Decide(st ledger.State, at ledger.At, sub ledger.Submission) ledge
 	for i, t := range d.Topics {
 		topics[i] = t.Hash()
 	}
-	return ledger.Outcome{Class: d.Class, Topics: topics, Effect: d.Effect.Word()}
+	return ledger.Outcome{Class: d.Class, Topics: topics, Effect: effect(d)}
+}
+
+// maxEffect is what the ledger keeps of an effect, in bytes.
+const maxEffect = 255
+
+// effect is what the submitter is told: the effect in a word or two, and serials
+// that an unknown one may be a misreading of.
+func effect(d custody.Decision) string {
+	word := d.Effect.Word()
+	if d.Hint != "" && len(word)+len(d.Hint)+2 <= maxEffect {
+		word += "; " + d.Hint
+	}
+	return word
 }
 
 func (a *app) item(st ledger.State, at ledger.At, sub ledger.Submission) (custody.Item, error) {

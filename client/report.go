@@ -2,6 +2,8 @@ package client
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,7 +44,8 @@ type AsOf struct {
 	IndexWitnesses []string `json:"indexWitnesses"`
 }
 
-// Line is one statement of a unit's history, for people.
+// Line is one statement of a unit's history, or about a load while the unit was in
+// it, for people.
 type Line struct {
 	Index  uint64       `json:"index"`
 	Time   string       `json:"time"` // admittedAt, RFC 3339
@@ -51,6 +54,7 @@ type Line struct {
 	ID     string       `json:"id"`
 	Effect string       `json:"effect"` // on this unit: applied, noted, pending, no-effect
 	Code   custody.Code `json:"code,omitzero"`
+	On     string       `json:"on,omitzero"` // the container of the load that it is about, if not the unit
 }
 
 // Report is all that a verification found out. Verdict.Word is the answer; a
@@ -135,30 +139,68 @@ func grouped(n uint64) string {
 	return b.String()
 }
 
-// lines tells the unit's own history, its loads' included, in log order.
-func lines(h *custody.History) []Line {
-	followed := map[custody.UnitRef]bool{h.Ref: true}
-	for i := range h.Effects { // loads that it was in
-		for _, u := range h.Effects[i].Units {
-			if u.Unit == h.Ref && u.After.Place == custody.InLoad {
-				followed[u.After.In] = true
+// stay is the time, in log indexes, that a unit was in what it was in: between the
+// entry that put it there and the one that took it out.
+type stay struct {
+	ref      custody.UnitRef
+	from, to uint64
+}
+
+// stays lists the unit itself, and the loads that it was in, directly or in other
+// loads, each with when.
+func stays(h *custody.History) []stay {
+	list := []stay{{h.Ref, 0, math.MaxUint64}}
+	for n := 0; n < len(list) && n < maxStays; n++ {
+		outer, open := list[n], -1
+		for i := range h.Effects {
+			e := &h.Effects[i]
+			for _, u := range e.Units {
+				if u.Unit != outer.ref || u.Before.Place == u.After.Place && u.Before.In == u.After.In {
+					continue
+				}
+				if open >= 0 {
+					list[open].to, open = min(list[open].to, e.Index), -1
+				}
+				if u.After.Place == custody.InLoad && e.Index < outer.to {
+					list, open = append(list, stay{u.After.In, max(e.Index, outer.from), outer.to}), len(list)
+				}
 			}
 		}
 	}
+	return slices.DeleteFunc(list, func(s stay) bool { return s.from >= s.to })
+}
+
+// maxStays bounds the loads whose statements are told.
+const maxStays = 256
+
+// lines tells the unit's own history in log order, with what befell the loads that
+// it was in while it was in them.
+func lines(h *custody.History) []Line {
+	list := stays(h)
 	var out []Line
 	for i := range h.Effects {
 		e := &h.Effects[i]
+		told := -1 // index in list of what is told; the innermost comes first
+		var what custody.UnitEffect
 		for _, u := range e.Units {
-			if u.Statement != e.ID || !followed[u.Unit] {
-				continue
+			at := slices.IndexFunc(list, func(s stay) bool {
+				return s.ref == u.Unit && (s.ref == h.Ref || s.from < e.Index && e.Index < s.to)
+			})
+			if u.Statement == e.ID && at >= 0 && (told < 0 || at < told) {
+				told, what = at, u
 			}
-			l := Line{Index: e.Index, Time: stamp(e.Time), Kind: e.Kind, Actor: e.Actor, ID: e.ID.String(), Effect: u.Outcome.String()}
-			if u.Outcome == custody.NoEffect {
-				l.Code = u.Code
-			}
-			out = append(out, l)
-			break
 		}
+		if told < 0 {
+			continue
+		}
+		l := Line{Index: e.Index, Time: stamp(e.Time), Kind: e.Kind, Actor: e.Actor, ID: e.ID.String(), Effect: what.Outcome.String()}
+		if what.Outcome == custody.NoEffect {
+			l.Code = what.Code
+		}
+		if what.Unit != h.Ref {
+			l.On = what.Unit.URI
+		}
+		out = append(out, l)
 	}
 	return out
 }

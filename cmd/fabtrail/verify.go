@@ -127,7 +127,7 @@ func printReport(w io.Writer, r *client.Report) {
 			checks = append(checks, client.Check{Name: x.Code, OK: true, Detail: x.Text})
 			continue
 		}
-		failed = append(failed, fmt.Sprintf("  %s %-20s %s", cli.Colour(w, "yellow", "!"), x.Code, x.Text))
+		failed = append(failed, fmt.Sprintf("  %s %-26s %s", cli.Colour(w, "yellow", "!"), x.Code, x.Text))
 	}
 	if len(failed) > 0 {
 		fmt.Fprintf(w, "\nwhy\n%s\n", strings.Join(failed, "\n"))
@@ -141,6 +141,9 @@ func printReport(w io.Writer, r *client.Report) {
 			}
 			if note != "" {
 				note = "  " + cli.Colour(w, "yellow", note)
+			}
+			if l.On != "" {
+				note += cli.Colour(w, "dim", "  of "+l.On)
 			}
 			fmt.Fprintf(w, "  %6d  %s  %-13s %s%s\n", l.Index, l.Time, l.Kind, l.Actor, note)
 		}

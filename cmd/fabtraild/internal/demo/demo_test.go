@@ -68,6 +68,7 @@ func TestDemo(t *testing.T) {
 			t.Errorf("nobody has a key of %s", a)
 		}
 	}
+	t.Run("history", func(t *testing.T) { wholeWay(t, d) })
 	t.Run("text", func(t *testing.T) { readable(t, d) })
 	t.Run("again", func(t *testing.T) {
 		if _, err := Run(context.Background(), Config{Devices: MinDevices, Data: dir}); !errors.Is(err, ErrPlayed) {
@@ -76,6 +77,42 @@ func TestDemo(t *testing.T) {
 	})
 	t.Run("served again", func(t *testing.T) { servedAgain(t, d, dir) })
 	play(t, Config{Seed: 2, Devices: MinDevices})
+}
+
+// wholeWay checks that the history of a device that came by sea tells every
+// hand-over, those of its pallet and container too, in log order and once.
+func wholeWay(t *testing.T, d *Demo) {
+	public, err := client.NewRemote(d.url, client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := client.Verifier{Remote: public, Trust: d.trust}
+	pd := d.plan.good[0]
+	report, err := v.VerifyUnit(context.Background(), d.code(pd.uri()), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	last := uint64(0)
+	for _, l := range report.Lines {
+		if l.Index <= last {
+			t.Errorf("entry %d is told after %d", l.Index, last)
+		}
+		last = l.Index
+		on := ""
+		if l.On != "" {
+			on = " " + l.On
+		}
+		got = append(got, string(l.Kind)+on)
+	}
+	carton, pallet, container := " "+d.plan.cartonURI(0, pd.carton), " "+d.plan.palletURI(0, pd.carton/d.plan.pallet), " "+freight(0)
+	want := []string{"commission", "assemble", "firmware-load", "qa-result", "identity", "identity", "pack", "pack" + carton, "pack" + pallet,
+		"ownership" + container, "release" + container, "accept" + container, "release" + container, "accept" + container,
+		"release" + container, "accept" + container, "unpack" + pallet, "unpack" + carton,
+		"release" + carton, "accept" + carton, "release" + carton, "accept" + carton, "unpack", "install"}
+	if !slices.Equal(got, want) {
+		t.Errorf("the history is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
 }
 
 // readable checks that what is printed names every verdict, finding and label.

@@ -18,13 +18,14 @@ type Conviction struct {
 // Judge decides offline what f proves. Two roots at one size, both signed by
 // the log, prove two histories by themselves. At two sizes the notes prove that
 // the log signed both, and whoever runs the log can clear it by publishing a
-// consistency proof; until then the failed one is shown.
+// consistency proof; until then the failed one is shown. Cosignatures count for
+// nothing here: what the log's key signed binds the log, whoever else signed it.
 func (f *Fork) Judge(t *Trust) (Conviction, error) {
-	old, err := t.VerifyNote([]byte(f.Old))
+	old, err := t.logSigned([]byte(f.Old))
 	if err != nil {
 		return Conviction{}, fmt.Errorf("the first note: %w", err)
 	}
-	now, err := t.VerifyNote([]byte(f.New))
+	now, err := t.logSigned([]byte(f.New))
 	if err != nil {
 		return Conviction{}, fmt.Errorf("the second note: %w", err)
 	}

@@ -27,28 +27,34 @@ type Submitter struct {
 	Trust *Trust
 
 	mu    sync.Mutex
-	notes map[string]*Seen // verified by Trust: the receipts of a batch share few
+	notes map[string]dated // verified by Trust: the receipts of a batch share few
 }
 
 // maxNotes bounds the notes that a Submitter keeps.
 const maxNotes = 64
 
-// verifyNote is Trust.VerifyNote, once for each note.
-func (s *Submitter) verifyNote(note []byte) (*Seen, error) {
+// dated is what VerifyDated says about a note.
+type dated struct {
+	seen   *Seen
+	policy *DatedPolicy
+}
+
+// verifyNote is Trust.VerifyDated, once for each note.
+func (s *Submitter) verifyNote(note []byte) (*Seen, *DatedPolicy, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if seen, ok := s.notes[string(note)]; ok {
-		return seen, nil
+	if d, ok := s.notes[string(note)]; ok {
+		return d.seen, d.policy, nil
 	}
-	seen, err := s.Trust.VerifyNote(note)
+	seen, policy, err := s.Trust.VerifyDated(note)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if s.notes == nil || len(s.notes) >= maxNotes {
-		s.notes = map[string]*Seen{}
+		s.notes = map[string]dated{}
 	}
-	s.notes[string(note)] = seen
-	return seen, nil
+	s.notes[string(note)] = dated{seen, policy}
+	return seen, policy, nil
 }
 
 // Recorded is a statement that is in the log.

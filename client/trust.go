@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"fabtrail.dev/fabtrail/ledger/checkpoint"
@@ -33,14 +34,15 @@ type Trust struct {
 	Charter []byte            // payload of entry 0
 	Ledger  entry.Hash        // SHA-256 of Charter
 	Index   []checkpoint.VKey // index-verifying cosigners
+	Past    []DatedPolicy     // policies that the log dates, for old receipts
 }
 
 // LoadTrust reads a trust folder.
 func LoadTrust(fsys fs.FS) (*Trust, error) {
 	files := map[string][]byte{}
-	for _, name := range TrustFiles {
+	for _, name := range append(slices.Clone(TrustFiles), PoliciesFile) {
 		b, err := fs.ReadFile(fsys, name)
-		if errors.Is(err, fs.ErrNotExist) && name == IndexFile {
+		if errors.Is(err, fs.ErrNotExist) && (name == IndexFile || name == PoliciesFile) {
 			continue
 		}
 		if err != nil {
@@ -78,6 +80,9 @@ func ParseTrust(files map[string][]byte) (*Trust, error) {
 		if k.Type != 0x04 {
 			return nil, fmt.Errorf("trust folder: %s: %s is not a cosigner's key", IndexFile, k.Name)
 		}
+	}
+	if t.Past, err = parsePolicies(files[PoliciesFile]); err != nil {
+		return nil, fmt.Errorf("trust folder: %s: %w", PoliciesFile, err)
 	}
 	return t, nil
 }

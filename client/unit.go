@@ -233,7 +233,7 @@ func (v *Verifier) remember(ctx context.Context, r *Report, seen *Seen) (retry, 
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	last, err := v.last(seen.Origin)
+	last, err := remembered(v.Memory, v.Trust, seen.Origin)
 	if err != nil {
 		r.broken(CheckConsistency, "what this client remembers is damaged, which says nothing about the ledger: %v", err)
 		return retryNo, false
@@ -267,30 +267,6 @@ func (v *Verifier) remember(ctx context.Context, r *Report, seen *Seen) (retry, 
 		r.pass(CheckConsistency, "it continues size %d, seen before", last.Size)
 	}
 	return retryNo, true
-}
-
-// last reads the remembered checkpoint. Its quorum counts as it did then: only
-// the log's signature makes it evidence.
-func (v *Verifier) last(origin string) (*Seen, error) {
-	note, err := v.Memory.Load(origin)
-	if err != nil || note == nil {
-		return nil, err
-	}
-	n, err := checkpoint.ParseNote(note)
-	if err != nil {
-		return nil, err
-	}
-	cp, err := checkpoint.ParseCheckpoint(n.Text)
-	if err != nil {
-		return nil, err
-	}
-	if cp.Origin != origin {
-		return nil, fmt.Errorf("it is of log %q", cp.Origin)
-	}
-	if err := v.Trust.Log.VerifyLog(n); err != nil {
-		return nil, err
-	}
-	return &Seen{Cosigned: checkpoint.Cosigned{Checkpoint: cp, Note: note}}, nil
 }
 
 // prover is r as a Prover; nil stays nil.

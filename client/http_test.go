@@ -191,7 +191,7 @@ func TestEntriesStream(t *testing.T) {
 		r, _ := remoteFor(t, func(w http.ResponseWriter, req *http.Request) { io.WriteString(w, line(0)+line(1)+line(2)) })
 		n := 0
 		err := r.Entries(t.Context(), 0, 3, false, func(EntryLine) error { n++; return stop })
-		if err != stop || n != 1 {
+		if !errors.Is(err, stop) || n != 1 {
 			t.Errorf("%d entries, error %v", n, err)
 		}
 	})

@@ -15,7 +15,7 @@ import (
 )
 
 var (
-	lieTries = flag.Int("lies", 240, "how many lies TestLyingServer tells")
+	lieTries = flag.Int("lies", 240/raceFactor, "how many lies TestLyingServer tells")
 	lieSeed  = flag.Uint64("lieseed", 1, "seed of the lies")
 )
 

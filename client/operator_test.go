@@ -57,7 +57,7 @@ func TestHiddenEntries(t *testing.T) {
 		serials = append(serials, s)
 	}
 	slices.Sort(serials)
-	for range 8 {
+	for range 8 / raceFactor {
 		n := 1 + rnd.Uint64N(uint64(len(honest.Entries)-1))
 		ts := topicsOf[n]
 		if len(ts) == 0 {

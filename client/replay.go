@@ -99,6 +99,7 @@ type Replayer struct {
 	tree  tileTree
 	index *unitindex.MemIndex
 	fold  custody.Fold
+	keys  keyCache
 
 	time       uint64
 	pending    map[entry.Topic]*pendingTopic // since the last commitment
@@ -131,7 +132,34 @@ func NewReplayer(cfg ReplayConfig) *Replayer {
 	if cfg.Tile == nil {
 		cfg.Tile = func(entry.TilePath, []byte) error { return nil }
 	}
-	return &Replayer{cfg: cfg, index: unitindex.NewMemIndex(), pending: map[entry.Topic]*pendingTopic{}}
+	return &Replayer{cfg: cfg, index: unitindex.NewMemIndex(), pending: map[entry.Topic]*pendingTopic{},
+		keys: keyCache{custody.StateKeys{State: cfg.State}, custody.Keys{}}}
+}
+
+// keyCache keeps keys that were parsed: a key is named by its digest and, once
+// enrolled, never forgotten. Checking a point of the curve costs as much as a
+// signature.
+type keyCache struct {
+	state custody.StateKeys
+	keys  custody.Keys
+}
+
+// maxKeys bounds a keyCache.
+const maxKeys = 10_000
+
+// Key implements custody.KeyLookup.
+func (c *keyCache) Key(h entry.Hash) (custody.Key, bool) {
+	if k, ok := c.keys[h]; ok {
+		return k, true
+	}
+	k, ok := c.state.Key(h)
+	if ok {
+		if len(c.keys) >= maxKeys {
+			clear(c.keys)
+		}
+		c.keys[h] = k
+	}
+	return k, ok
 }
 
 // Size is the number of entries added: the index of the one that comes next.
@@ -273,7 +301,7 @@ func (r *Replayer) statement(index uint64, e entry.Entry, manifest []byte) error
 			return err
 		}
 	}
-	signed, err := custody.Open(custody.DSSE{Payload: env.Payload, Signatures: env.Signatures}, custody.StateKeys{State: r.cfg.State})
+	signed, err := custody.Open(custody.DSSE{Payload: env.Payload, Signatures: env.Signatures}, &r.keys)
 	switch {
 	case err != nil:
 		r.accuse(index, err.Error())

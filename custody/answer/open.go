@@ -236,21 +236,35 @@ func (o *opening) open(sent []Entry, entries []entry.Entry) error {
 			listed[n] = true
 		}
 	}
-	var ds []custody.DSSE
-	var at []int // place in sent of each of ds
+	keys := o.keys()
+	ds := make([]custody.DSSE, len(entries))
+	signed, errs := make([]*custody.Signed, len(entries)), make([]error, len(entries))
+	var rest []int // restricted entries, verified together
 	for i, e := range entries {
 		env, err := entry.ParseEnvelope(e.Envelope)
-		if err == nil {
-			ds, at = append(ds, custody.DSSE{Payload: env.Payload, Signatures: env.Signatures}), append(at, i)
-		} else if listed[sent[i].Index] {
-			return entryFault(Operator, sent[i].Index, "the envelope is not canonical: %w", err)
+		if errs[i] = err; err != nil {
+			continue
+		}
+		ds[i] = custody.DSSE{Payload: env.Payload, Signatures: env.Signatures}
+		if e.Class != entry.Public {
+			rest = append(rest, i)
+			continue
+		}
+		if signed[i], errs[i] = custody.Open(ds[i], keys); errs[i] == nil {
+			enrol(keys, signed[i].Statement)
 		}
 	}
-	keys := o.keys(ds)
-	signed, errs := custody.OpenBatch(ds, keys)
+	batch := make([]custody.DSSE, len(rest))
+	for j, i := range rest {
+		batch[j] = ds[i]
+	}
+	opened, failed := custody.OpenBatch(batch, keys)
+	for j, i := range rest {
+		signed[i], errs[i] = opened[j], failed[j]
+	}
 	named := map[entry.Hash][]custody.Member{}
-	for j, i := range at { // ascending, so a statement comes before those that name it
-		it, err := o.item(&sent[i], entries[i], signed[j], errs[j])
+	for i := range sent { // ascending, so a statement comes before those that name it
+		it, err := o.item(&sent[i], entries[i], signed[i], errs[i])
 		if err == nil {
 			if id, ok := names(it.Signed.Statement); ok {
 				it.Members = named[id]
@@ -260,7 +274,7 @@ func (o *opening) open(sent []Entry, entries []entry.Entry) error {
 			}
 			o.items[it.Index] = it
 		} else if listed[sent[i].Index] {
-			return o.unenrolled(ds[j], keys, sent[i].Index, err)
+			return o.unenrolled(ds[i], keys, sent[i].Index, err)
 		}
 	}
 	return nil
@@ -299,30 +313,27 @@ func (o *opening) unenrolled(d custody.DSSE, keys custody.Keys, index uint64, er
 	return err
 }
 
-// keys collects the keys that the statements at hand enrol. A key is named by
-// the digest of its SPKI, so wherever it is found it is the right one; whether
-// it might sign is judged by the fold, in log order.
-func (o *opening) keys(ds []custody.DSSE) custody.Keys {
+// keys collects the keys that the lists at hand enrol; open adds those of the
+// entries sent, in log order, since a key is enrolled before it signs for others.
+// A key is named by the digest of its SPKI, so wherever it is found it is the right
+// one; whether it might sign is judged by the fold.
+func (o *opening) keys() custody.Keys {
 	keys := custody.Keys{}
-	add := func(s *custody.Statement) {
-		for _, k := range s.IntroducedKeys() {
-			keys[k.Hash] = k
-		}
-		if c, ok := s.Body.(*custody.Charter); ok {
-			if k, err := c.Operator.Key.Key(); err == nil {
-				keys[k.Hash] = k
-			}
-		}
-	}
 	for _, it := range o.items {
-		add(it.Signed.Statement)
-	}
-	for _, d := range ds {
-		if s, err := custody.Parse(d.Payload); err == nil && s.Event == nil {
-			add(s)
-		}
+		enrol(keys, it.Signed.Statement)
 	}
 	return keys
+}
+
+func enrol(keys custody.Keys, s *custody.Statement) {
+	for _, k := range s.IntroducedKeys() {
+		keys[k.Hash] = k
+	}
+	if c, ok := s.Body.(*custody.Charter); ok {
+		if k, err := c.Operator.Key.Key(); err == nil {
+			keys[k.Hash] = k
+		}
+	}
 }
 
 // names returns the statement that a void, dispute or lift names: it stands in

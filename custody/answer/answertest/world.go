@@ -95,10 +95,16 @@ func (w *World) Enrol(name string, roles ...string) *Party {
 	return p
 }
 
-// Product, Lot and Unit are canonical URIs under the world's GTIN.
-func (w *World) Product() string           { return "https://id.gs1.org/01/" + w.GTIN }
-func (w *World) Lot(lot string) string     { return w.Product() + "/10/" + lot }
+// Product is the URI of the world's GTIN.
+func (w *World) Product() string { return "https://id.gs1.org/01/" + w.GTIN }
+
+// Lot is the URI of a lot of it.
+func (w *World) Lot(lot string) string { return w.Product() + "/10/" + lot }
+
+// Unit is the URI of a serial of it.
 func (w *World) Unit(serial string) string { return w.Product() + "/21/" + serial }
+
+// Container is the URI of the n-th container.
 func (w *World) Container(n int) string {
 	body := fmt.Sprintf("09506000%09d", n)
 	return "https://id.gs1.org/00/" + body + string(gs1.CheckDigit(body))

@@ -49,18 +49,34 @@ func runDemo(c *cobra.Command, cfg demo.Config, exit bool) error {
 	if errors.Is(err, demo.ErrPlayed) {
 		return fmt.Errorf("there is a ledger in %s already\n  do:    serve it with 'fabtraild serve --data %s', or name another folder", cfg.Data, cfg.Data)
 	}
+	if err != nil && c.Context().Err() != nil {
+		return interrupted(cfg.Data)
+	}
 	if err != nil {
 		return refused(err)
 	}
+	serving := !exit && len(d.Result.Diff) == 0
 	err = cli.Print(c, d.Result, func(w io.Writer) {
 		d.Print(w)
-		d.PrintNext(w, !exit)
+		d.PrintNext(w, serving)
 	})
-	if err == nil && !exit && len(d.Result.Diff) == 0 {
+	if err == nil && serving {
 		err = d.Wait(c.Context())
 	}
-	if len(d.Result.Diff) > 0 {
-		err = errors.Join(err, cli.Quiet(cli.Failed))
+	if err := errors.Join(err, d.Close()); err != nil {
+		return err
 	}
-	return errors.Join(err, d.Close())
+	if len(d.Result.Diff) > 0 {
+		return cli.Quiet(cli.Failed)
+	}
+	return nil
+}
+
+// interrupted ends a play that was cut short.
+func interrupted(dir string) error {
+	const code = 130 // as a shell says it
+	if dir == "" {
+		return cli.WithCode(code, errors.New("interrupted; the temporary folder is gone"))
+	}
+	return cli.WithCode(code, fmt.Errorf("interrupted; what was played is in the log: 'fabtraild serve --data %s'", dir))
 }

@@ -38,7 +38,8 @@ func (d *Demo) Print(w io.Writer) {
 func (d *Demo) printVerdicts(w io.Writer) {
 	fmt.Fprintf(w, "\n%s  what a customer sees who scans these units\n\n", cli.Colour(w, "bold", "Verdicts"))
 	for _, v := range d.Result.Verdicts {
-		fmt.Fprintf(w, "  %s  %s  %s\n", cli.Colour(w, colours[v.Verdict], pad(v.Verdict, 16)), pad(serialOf(v.URI), 9), pad(v.label.Name, 18)+"  "+strings.Join(v.Reasons, ", "))
+		why := strings.TrimSpace(pad(v.label.Name, 20) + strings.Join(v.Reasons, ", "))
+		fmt.Fprintf(w, "  %s  %s  %s\n", cli.Colour(w, colours[v.Verdict], pad(v.Verdict, 16)), pad(serialOf(v.URI), 9), why)
 	}
 }
 
@@ -80,6 +81,10 @@ func (d *Demo) PrintNext(w io.Writer, serving bool) {
 	trust := quote(d.folder.Trust())
 	show := func(what, command string) { fmt.Fprintf(w, "  %s\n    %s\n", cli.Colour(w, "dim", "# "+what), command) }
 	fmt.Fprintf(w, "\n%s\n\n", cli.Colour(w, "bold", "Try next"))
+	if !serving && d.cfg.Data == "" {
+		show("keep the ledger, and look into it", server+" demo --data ./demo")
+		return
+	}
 	if serving {
 		code := func(word custody.Word) string {
 			for _, v := range d.Result.Verdicts {

@@ -81,7 +81,14 @@ func (r *Replayer) Follow(ctx context.Context, log LogReader, size uint64) error
 	})
 }
 
+// ErrNoCargo is wrapped when a server leaves out what an entry says: the token does
+// not entitle to it, or the operator withholds it. Nothing is known of the entry.
+var ErrNoCargo = errors.New("the server does not give its cargo; an audit needs a token of scope audit")
+
 func parseLine(line EntryLine) (entry.Entry, error) {
+	if len(line.Cargo) == 0 {
+		return entry.Entry{}, fmt.Errorf("entry %d: %w", line.Index, ErrNoCargo)
+	}
 	e, err := entry.ParseCargo(line.Cargo)
 	if err != nil {
 		return e, &Divergence{Index: line.Index, What: DivergeCargo, Detail: err.Error()}

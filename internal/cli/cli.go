@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -92,7 +93,8 @@ func Main(root *cobra.Command) int {
 	if errors.As(err, &e) && e.Silent {
 		return code
 	}
-	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
+	asJSON, _ := cmd.Flags().GetBool("json")
+	if asJSON || slices.Contains(os.Args[1:], "--json") { // flags are not read when they are wrong
 		_ = writeJSON(os.Stderr, map[string]any{"error": describe(err), "exit": code})
 		return code
 	}
@@ -100,9 +102,18 @@ func Main(root *cobra.Command) int {
 	return code
 }
 
-// usageOnBadArgs makes wrong positional arguments and unknown commands errors of
-// usage, in the whole tree of commands.
+// usageOnBadArgs makes wrong positional arguments, and unknown or missing commands,
+// errors of usage, in the whole tree of commands.
 func usageOnBadArgs(c *cobra.Command) {
+	if c.HasParent() && c.HasSubCommands() && !c.Runnable() {
+		c.DisableFlagsInUseLine = true
+		c.RunE = func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return Usagef("unknown command %q for %q\nSee '%s --help'.", args[0], c.CommandPath(), c.CommandPath())
+			}
+			return Usagef("%s needs a command\nSee '%s --help'.", c.CommandPath(), c.CommandPath())
+		}
+	}
 	if check := c.Args; check != nil {
 		c.Args = func(c *cobra.Command, args []string) error {
 			if err := check(c, args); err != nil {

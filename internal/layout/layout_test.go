@@ -36,6 +36,7 @@ var allowed = map[string][]string{
 	"api":                                {"internal/problem", "ledger/entry", "ledger/checkpoint"},
 	"api/openapi":                        {},
 	"internal/node":                      {"*"},
+	"internal/bench":                     {"*"},
 	"internal/demo":                      {"*"},
 	"internal/cli":                       {"*"},
 	"cmd/fabtraild":                      {"*"},

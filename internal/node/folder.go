@@ -28,6 +28,7 @@ import (
 
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/custody/rules"
+	"fabtrail.dev/fabtrail/ledger"
 	"fabtrail.dev/fabtrail/ledger/checkpoint"
 	"fabtrail.dev/fabtrail/ledger/entry"
 )
@@ -210,6 +211,16 @@ func (f Folder) logSigner() (*checkpoint.Signer, error) {
 
 // TokenKey returns the key that signs bearer tokens.
 func (f Folder) TokenKey() (crypto.Signer, error) { return f.readKey("token.pem") }
+
+// LedgerConfig is what package ledger needs to open this folder's log, but for
+// application and witnesses.
+func (f Folder) LedgerConfig() (ledger.Config, error) {
+	s, err := f.logSigner()
+	if err != nil {
+		return ledger.Config{}, err
+	}
+	return ledger.Config{Dir: f.ledger(), Origin: s.VKey().Name, Signer: s}, nil
+}
 
 // Origin returns the ledger's origin, read from its key.
 func (f Folder) Origin() (string, error) {

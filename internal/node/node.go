@@ -37,6 +37,9 @@ type Config struct {
 	// NoDetector keeps the ledger from publishing findings of its own. They can
 	// still be read from its views.
 	NoDetector bool
+	// NoFollow keeps the views as they are: nobody reads them, as in measurements
+	// of the ledger itself.
+	NoFollow bool
 	// Manual leaves heartbeats and fresh cosignatures to calls of Tick.
 	Manual bool
 }
@@ -69,7 +72,9 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	run, stop := context.WithCancel(context.Background())
 	n.stop = stop
-	n.work(run, "views", n.follow)
+	if !cfg.NoFollow {
+		n.work(run, "views", n.follow)
+	}
 	return n, nil
 }
 

@@ -1,0 +1,94 @@
+package bench
+
+import (
+	"crypto/sha256"
+	"math/rand/v2"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"fabtrail.dev/fabtrail/client"
+	"fabtrail.dev/fabtrail/internal/node"
+)
+
+// A run in small measures everything, and what it measured passes fsck.
+func TestRun(t *testing.T) {
+	for _, cfg := range []Config{
+		{Time: 40 * time.Millisecond, InFlight: 8, Entries: 300, Prefill: 3000},
+		{Time: 40 * time.Millisecond, InFlight: 128, Entries: 256, Batch: true},
+	} {
+		cfg.Dir = t.TempDir()
+		r, err := Run(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Fsck != "clean" || r.Appends != cfg.Entries || r.L <= 0 || r.Ratio <= 0 || r.P99 < r.P50 || r.BytesPerEntry < 500 ||
+			r.InclusionPerS <= 0 || r.VerifyChecks <= 0 || r.AnswersPerS <= 0 || r.Answer.Checks < 10 || r.AnswerKnown.Bytes >= r.Answer.Bytes {
+			t.Errorf("%+v", r)
+		}
+		if cfg.Prefill > 0 && (r.Topics <= cfg.Prefill || r.IndexShare <= 0 || r.ProofP50 < 300 || r.IndexBytes < 32) {
+			t.Errorf("index: %+v", r)
+		}
+	}
+}
+
+// ready is a running ledger with units of ten statements.
+func ready(b *testing.B) (*bench, *node.Node, []string) {
+	b.Helper()
+	w := &bench{ctx: b.Context(), folder: node.Folder(filepath.Join(b.TempDir(), "data")), res: &Result{CheckCPU: 1},
+		cfg: Config{Progress: func(string, uint64, uint64) {}, Prefill: 100_000}}
+	must := func(err error) {
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	must(w.found())
+	must(w.fill())
+	n, err := node.Open(b.Context(), node.Config{Folder: w.folder, NoFollow: true})
+	must(err)
+	b.Cleanup(func() { must(n.Close()) })
+	var units []string
+	rng := rand.NewChaCha8(sha256.Sum256(nil))
+	for i := range uint64(lifeUnits) {
+		life, err := w.world.life(rng, firstLife+i)
+		must(err)
+		for _, s := range life {
+			must(w.submit(n, s.envelope))
+		}
+		units = append(units, w.world.unit(firstLife+i))
+	}
+	return w, n, units
+}
+
+func BenchmarkAnswer(b *testing.B) {
+	_, n, units := ready(b)
+	parts, err := learn(n, units)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, have := range map[string]string{"whole": "", "known": parts.Have()} {
+		b.Run(name, func(b *testing.B) {
+			for i := 0; b.Loop(); i++ {
+				if _, err := n.Unit(b.Context(), admin, query(units[i%len(units)], have)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkVerify(b *testing.B) {
+	w, n, units := ready(b)
+	body, err := n.Unit(b.Context(), admin, query(units[0], ""))
+	if err != nil {
+		b.Fatal(err)
+	}
+	trust, err := w.trust()
+	if err != nil {
+		b.Fatal(err)
+	}
+	v := client.Verifier{Trust: trust}
+	for b.Loop() {
+		v.VerifyAnswer(b.Context(), units[0], body)
+	}
+}

@@ -1,0 +1,202 @@
+package bench
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"fabtrail.dev/fabtrail/ledger"
+	"fabtrail.dev/fabtrail/ledger/entry"
+	"fabtrail.dev/fabtrail/ledger/unitindex"
+)
+
+// filler is an application without signatures and rules: an entry's payload says
+// which topics it joins.
+type filler struct{}
+
+// fillTopic is the n-th topic of our own: random, and no statement's.
+func fillTopic(n uint64) entry.Hash {
+	return sha256.Sum256(binary.BigEndian.AppendUint64([]byte("fabtrail bench topic "), n))
+}
+
+const fillMagic = "fabtrail bench fill\n"
+
+// fillEntry makes an entry that joins the topics of these numbers.
+func fillEntry(numbers []uint64) ledger.Submission {
+	payload := make([]byte, 0, len(fillMagic)+8*len(numbers))
+	payload = append(payload, fillMagic...)
+	for _, n := range numbers {
+		payload = binary.BigEndian.AppendUint64(payload, n)
+	}
+	env := entry.Envelope{Payload: payload, Signatures: []entry.Signature{{Key: entry.Hash{1}, Sig: []byte{1}}}}
+	b, err := env.Marshal()
+	if err != nil {
+		panic("bench: an envelope of fixed form marshals: " + err.Error())
+	}
+	return ledger.Submission{ID: entry.StatementID(payload), Envelope: b, Parsed: numbers}
+}
+
+// Decide implements ledger.App.
+func (filler) Decide(_ ledger.State, _ ledger.At, sub ledger.Submission) ledger.Outcome {
+	numbers, ok := sub.Parsed.([]uint64)
+	if !ok {
+		env, err := entry.ParseEnvelope(sub.Envelope)
+		if err != nil {
+			return ledger.Outcome{Refused: err}
+		}
+		for rest := env.Payload[min(len(fillMagic), len(env.Payload)):]; len(rest) >= 8; rest = rest[8:] {
+			numbers = append(numbers, binary.BigEndian.Uint64(rest))
+		}
+	}
+	topics := make([]entry.Hash, len(numbers))
+	for i, n := range numbers {
+		topics[i] = fillTopic(n)
+	}
+	return ledger.Outcome{Class: entry.Restricted, Topics: topics, Effect: "filled"}
+}
+
+// openFill runs fn on the ledger below with the filler above it.
+func (b *bench) openFill(fn func(*ledger.Ledger) error) error {
+	cfg, err := b.folder.LedgerConfig()
+	if err != nil {
+		return err
+	}
+	cfg.App = filler{}
+	l, err := ledger.Open(b.ctx, cfg)
+	if err != nil {
+		return err
+	}
+	err = fn(l)
+	if cerr := l.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+const (
+	fillTopics  = 1000 // of one entry
+	fillEntries = 64   // of one call
+)
+
+// fill brings the index to its size.
+func (b *bench) fill() error {
+	if b.cfg.Prefill == 0 {
+		return nil
+	}
+	start := time.Now()
+	err := b.openFill(func(l *ledger.Ledger) error {
+		for b.filled < b.cfg.Prefill {
+			b.cfg.Progress("filling the index", b.filled, b.cfg.Prefill)
+			var subs []ledger.Submission
+			for range fillEntries {
+				numbers := make([]uint64, min(fillTopics, b.cfg.Prefill-b.filled))
+				for i := range numbers {
+					numbers[i] = b.filled + uint64(i)
+				}
+				b.filled += uint64(len(numbers))
+				subs = append(subs, fillEntry(numbers))
+				if b.filled == b.cfg.Prefill {
+					break
+				}
+			}
+			if err := add(b, l, subs); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	b.res.FillPerS = float64(b.cfg.Prefill) / time.Since(start).Seconds()
+	return err
+}
+
+func add(b *bench, l *ledger.Ledger, subs []ledger.Submission) error {
+	for _, r := range l.Append(b.ctx, subs) {
+		if r.Err != nil {
+			return r.Err
+		}
+		if r.Repeat || r.Receipt == nil {
+			return fmt.Errorf("entry %d was not added anew with a receipt", r.Index)
+		}
+	}
+	return b.ctx.Err()
+}
+
+const (
+	indexCommits = 24 // measured, of so many entries with so many topics each: 4,096
+	indexEntries = 16
+	indexTopics  = 256
+	smallIndex   = 50_000 // topics; below, fewer commits must do
+)
+
+// index measures what the index costs by itself: commits of entries that bring
+// nothing else, three topics changed for each that is new. Everything that such a
+// commit does counts: syncing, verifying, signing, the background work.
+func (b *bench) index() error {
+	if b.filled == 0 {
+		return nil
+	}
+	return b.openFill(func(l *ledger.Ledger) error {
+		b.cfg.Progress("measuring the index", 0, 0)
+		b.res.FillRSS = resident()
+		rng := rand.New(rand.NewPCG(1, b.filled))
+		var used, topics float64
+		commits := indexCommits
+		if b.filled < smallIndex {
+			commits = 2
+		}
+		for round := range 2 + commits {
+			var subs []ledger.Submission
+			old := b.filled
+			for range indexEntries {
+				numbers := make([]uint64, indexTopics)
+				for i := range numbers {
+					if numbers[i] = rng.Uint64N(old); i%4 == 0 {
+						numbers[i], b.filled = b.filled, b.filled+1
+					}
+				}
+				subs = append(subs, fillEntry(numbers))
+			}
+			before := cpu()
+			if err := add(b, l, subs); err != nil {
+				return err
+			}
+			if round >= 2 { // the first warm the caches
+				used += us(cpu() - before)
+				topics += indexEntries * indexTopics
+			}
+		}
+		b.res.TopicCPU = used / topics
+		b.res.IndexShare = b.res.TopicCPU / b.res.CheckCPU
+		b.res.Topics = l.Published().Topics()
+		n, err := l.IndexBytes()
+		if err != nil {
+			return err
+		}
+		b.res.IndexBytes = float64(n) / float64(b.res.Topics)
+		return b.proofs(l, rng)
+	})
+}
+
+// proofs measures the size of index proofs.
+func (b *bench) proofs(l *ledger.Ledger, rng *rand.Rand) error {
+	v := l.Published()
+	var sizes []int
+	for range 1000 {
+		topic := fillTopic(rng.Uint64N(b.filled))
+		refs, p, err := v.List(topic)
+		if err != nil {
+			return err
+		}
+		value, present, err := unitindex.Verify(v.IndexRoot(), topic, p)
+		if err != nil || !present || value != unitindex.ListValue(refs) {
+			return fmt.Errorf("the proof of topic %s does not verify: %w", topic, err)
+		}
+		sizes = append(sizes, len(p.Marshal()))
+	}
+	slices.Sort(sizes)
+	b.res.ProofP50 = sizes[len(sizes)/2]
+	return nil
+}

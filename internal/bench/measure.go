@@ -1,0 +1,114 @@
+package bench
+
+import (
+	"crypto/ed25519"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"fabtrail.dev/fabtrail/custody"
+)
+
+// checks measures ed25519 checks of statements on all cores for a while: their
+// rate by the clock, and the processor time of one.
+func checks(sample []signed, d time.Duration) (perS float64, each time.Duration) {
+	messages := make([][]byte, len(sample))
+	for i, s := range sample {
+		messages[i] = custody.PAE(s.payload)
+	}
+	var done atomic.Int64
+	var wg sync.WaitGroup
+	start, used := time.Now(), cpu()
+	end := start.Add(d)
+	for p := range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			n := 0
+			for i := p; time.Now().Before(end); i++ {
+				s := sample[i%len(sample)]
+				if !ed25519.Verify(s.key, messages[i%len(sample)], s.sig) {
+					panic("bench: a signature of its own does not verify")
+				}
+				n++
+			}
+			done.Add(int64(n))
+		})
+	}
+	wg.Wait()
+	n := float64(done.Load())
+	return n / time.Since(start).Seconds(), time.Duration(float64(cpu()-used) / n)
+}
+
+// fsync is the median time of writing and syncing 4 KiB in a folder.
+func fsync(dir string) (time.Duration, error) {
+	f, err := os.CreateTemp(dir, "fsync-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	block := make([]byte, 4096)
+	times := make([]time.Duration, 64)
+	for i := range times {
+		start := time.Now()
+		if _, err := f.Write(block); err != nil {
+			return 0, err
+		}
+		if err := f.Sync(); err != nil {
+			return 0, err
+		}
+		times[i] = time.Since(start)
+	}
+	return quantile(times, 0.5), nil
+}
+
+// quantile sorts ds.
+func quantile(ds []time.Duration, q float64) time.Duration {
+	if len(ds) == 0 {
+		return 0
+	}
+	slices.Sort(ds)
+	return ds[min(int(q*float64(len(ds))), len(ds)-1)]
+}
+
+func ms(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }
+func us(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
+
+// diskUse is the size of all files below dir.
+func diskUse(dir string) (n int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			n += info.Size()
+		}
+		return err
+	})
+	return n, err
+}
+
+// resident is the memory that the process holds, in MiB, after what is free has
+// been given back; 0 where the system does not say.
+func resident() float64 {
+	debug.FreeOSMemory()
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "VmRSS:" {
+			kb, _ := strconv.Atoi(f[1])
+			return float64(kb) / 1024
+		}
+	}
+	return 0
+}

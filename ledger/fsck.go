@@ -46,6 +46,9 @@ type FsckConfig struct {
 	Origin string
 	Key    checkpoint.VKey    // log key; the zero VKey skips signatures
 	Policy *checkpoint.Policy // for the quorum of published notes; nil skips it
+	// Past are policies that were in force before: a note may have the quorum of
+	// one of them instead.
+	Past []*checkpoint.Policy
 	FS     vfs.FS             // vfs.Default
 	// Progress, if set, is called now and then with what is being read and how
 	// far it is; total is zero where it is not known.
@@ -221,7 +224,7 @@ func (f *fsck) claims() {
 		}
 		f.claim("note", v)
 		if f.cfg.Policy != nil {
-			if _, err := f.cfg.Policy.Verify(p.note); err != nil {
+			if err := f.quorum(p.note); err != nil {
 				f.found("note", p.size, "%v", err)
 			}
 		}
@@ -231,6 +234,20 @@ func (f *fsck) claims() {
 	if f.head.Size > 0 {
 		f.expect(f.head.Size, f.head.Root)
 	}
+}
+
+// quorum checks a published note against the policy, or one of before.
+func (f *fsck) quorum(note []byte) error {
+	_, err := f.cfg.Policy.Verify(note)
+	for _, p := range f.cfg.Past {
+		if err == nil {
+			return nil
+		}
+		if _, perr := p.Verify(note); perr == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 // each reads a whole key space.

@@ -89,13 +89,16 @@ func (l *limiter) forgetIdle(now time.Time) {
 	}
 }
 
-func (l *limiter) log(origin string, now time.Time) bool {
+func (l *limiter) log(log Log, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b := l.logs[origin]
+	b := l.logs[log.Origin]
 	if b == nil {
 		b = rate.NewLimiter(l.cfg.PerLog, l.cfg.PerLogBurst)
-		l.logs[origin] = b
+		if log.PerDay > 0 {
+			b = rate.NewLimiter(rate.Limit(log.PerDay/86400), max(10, int(log.PerDay/24)))
+		}
+		l.logs[log.Origin] = b
 	}
 	return b.AllowN(now, 1)
 }

@@ -46,6 +46,9 @@ import (
 type Log struct {
 	Origin string            // first line of its checkpoints
 	Keys   []checkpoint.VKey // type 0x01; a signature by one of them suffices
+	// PerDay is how many checkpoints it may send a day; 0: Limits.PerLog says.
+	// An hour's worth may come at once, and never fewer than ten.
+	PerDay float64
 }
 
 // ErrUnavailable is wrapped by an error of Config.Check that means "ask again
@@ -189,7 +192,7 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) (line, origin st
 	if no != nil {
 		return "", l.Origin, no
 	}
-	if !s.limits.log(l.Origin, s.cfg.Clock()) {
+	if !s.limits.log(l, s.cfg.Clock()) {
 		no = refuse(http.StatusTooManyRequests, "rate", "too many checkpoints of this log")
 		no.later = true
 		return "", l.Origin, no

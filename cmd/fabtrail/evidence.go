@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -66,14 +67,20 @@ func verifyForkCmd() *cobra.Command {
 
 func verifyReceiptCmd() *cobra.Command {
 	var f remoteFlags
+	var state string
 	c := &cobra.Command{
-		Use:     "receipt STATEMENT RECEIPT",
-		Short:   "Check a receipt (C2SP tlog-proof), offline",
-		Long:    "Check that a receipt proves a signed statement to be in the log, under the trust folder. STATEMENT is the DSSE envelope as it was submitted.",
+		Use:   "receipt STATEMENT RECEIPT",
+		Short: "Check a receipt (C2SP tlog-proof), offline where that is possible",
+		Long: `Check that a receipt proves a signed statement to be in the log, under the trust
+folder. STATEMENT is the DSSE envelope as it was submitted.
+
+A receipt from before the witnesses changed counts under the policy of then, if the
+trust folder has it (see 'fabtrail trust policies'). Otherwise, with --server, the
+ledger is asked to prove that what it publishes now continues what the receipt rests on.`,
 		Example: "  fabtrail verify receipt commission.json 3f2a....tlog-proof --trust ./trust",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			t, err := f.trusted()
+			v, err := f.verifier(state)
 			if err != nil {
 				return err
 			}
@@ -95,15 +102,50 @@ func verifyReceiptCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := t.VerifyReceipt(b, canonical, d.Payload)
+			r, err := v.VerifyReceipt(c.Context(), b, canonical, d.Payload)
+			var fork *client.Fork
+			if errors.As(err, &fork) {
+				if err := saveFork(c, fork); err != nil {
+					return err
+				}
+			}
 			if err != nil {
 				return err
 			}
-			return cli.Print(c, map[string]any{"ok": true, "index": r.Index, "time": r.Time}, func(w io.Writer) {
-				fmt.Fprintf(w, "%s: the statement is entry %d of %s\n", cli.Colour(w, "green", "OK"), r.Index, t.Log.Name)
-			})
+			return printReceipt(c, v.Trust, r)
 		},
 	}
 	f.add(c, true)
+	c.Flags().StringVar(&state, "state", "", "with --server: folder that remembers the last checkpoint of each log")
 	return c
+}
+
+// verifier is one with a memory; without a server it only works offline.
+func (f *remoteFlags) verifier(state string) (*client.Verifier, error) {
+	t, err := f.trusted()
+	if err != nil || f.server == "" {
+		return &client.Verifier{Trust: t}, err
+	}
+	r, err := f.remote()
+	if err != nil {
+		return nil, err
+	}
+	mem, err := newMemory(state)
+	return &client.Verifier{Remote: r, Trust: t, Memory: mem}, err
+}
+
+func printReceipt(c *cobra.Command, t *client.Trust, r *client.Receipt) error {
+	v := map[string]any{"ok": true, "index": r.Index, "time": r.Time}
+	how := ""
+	switch {
+	case r.Policy != nil:
+		v["policyOfEntry"] = r.Policy.Index
+		how = fmt.Sprintf("\ncosigned under the policy of entry %d, which has been replaced since", r.Policy.Index)
+	case r.Through != nil:
+		v["throughSize"] = r.Through.Size
+		how = fmt.Sprintf("\nits checkpoint of size %d lacks today's quorum; size %d, published now, was proved to continue it", r.Checkpoint.Size, r.Through.Size)
+	}
+	return cli.Print(c, v, func(w io.Writer) {
+		fmt.Fprintf(w, "%s: the statement is entry %d of %s%s\n", cli.Colour(w, "green", "OK"), r.Index, t.Log.Name, how)
+	})
 }

@@ -24,7 +24,7 @@ func root() *cobra.Command {
 
   partners     keygen, party, sign, submit, import
   installers   trust, verify
-  auditors     trust, audit, export
+  auditors     trust, audit, monitor, export
 
 Exit codes: 0 done, or a unit is verified (perhaps with a note);
 1 refused or failed, or a unit is check-before-use or do-not-install;
@@ -35,7 +35,7 @@ fault; 4 the unit is not in this ledger; 5 only a status word was given;
   fabtrail verify 'https://id.gs1.org/01/09506000134352/21/SN-1?k=...' --server https://ledger.example --trust ./trust`,
 		Version: versionText(),
 	}
-	c.AddCommand(keygenCmd(), trustCmd(), partyCmd(), signCmd(), submitCmd(), importCmd(), exportCmd(), verifyCmd(), auditCmd())
+	c.AddCommand(keygenCmd(), trustCmd(), partyCmd(), signCmd(), submitCmd(), importCmd(), exportCmd(), verifyCmd(), auditCmd(), monitorCmd())
 	return c
 }
 

@@ -62,19 +62,25 @@ func (m *memory) Load(origin string) ([]byte, error) {
 // Store implements client.Memory.
 func (m *memory) Store(origin string, note []byte) error {
 	sum := sha256.Sum256(note)
-	tmp, err := os.CreateTemp(m.dir, ".new-*")
+	b := append([]byte(memoryMagic+hex.EncodeToString(sum[:])+"\n"), note...)
+	return replaceFile(m.path(origin), b, 0o600)
+}
+
+// replaceFile writes a file as a whole and durably.
+func replaceFile(path string, b []byte, mode os.FileMode) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(tmp.Name()) // gone already when all went well
-	_, err = fmt.Fprintf(tmp, "%s%s\n%s", memoryMagic, hex.EncodeToString(sum[:]), note)
-	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+	_, err = tmp.Write(b)
+	if err := errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp.Name(), m.path(origin)); err != nil {
+	if err := os.Rename(tmp.Name(), path); err != nil {
 		return err
 	}
-	d, err := os.Open(m.dir)
+	d, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -22,7 +23,7 @@ func trustCmd() *cobra.Command {
 compare its fingerprints with what the operator and witnesses publish elsewhere, and keep
 it. Nothing fetches trust by itself.`,
 	}
-	c.AddCommand(trustFetchCmd(), trustShowCmd())
+	c.AddCommand(trustFetchCmd(), trustShowCmd(), trustPoliciesCmd())
 	return c
 }
 
@@ -86,6 +87,64 @@ func trustShowCmd() *cobra.Command {
 		},
 	}
 	f.add(c, true)
+	return c
+}
+
+func trustPoliciesCmd() *cobra.Command {
+	var f remoteFlags
+	var state string
+	c := &cobra.Command{
+		Use:   "policies CODE",
+		Short: "Keep the policies that the log dates, so that old receipts still verify",
+		Long: `Verify a unit, whose history holds every entry about the log itself, and write the
+policies that the authorities have put in force by witness-policy statements to
+policies.json in the trust folder. A receipt that lacks the quorum of policy.txt
+then counts if it has that of the policy in force when it was cosigned.`,
+		Example: "  fabtrail trust policies - --server https://ledger.example --trust ./trust < label.txt",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			code, err := readCode(c.InOrStdin(), args[0])
+			if err != nil {
+				return err
+			}
+			if _, err := f.remote(); err != nil {
+				return err
+			}
+			v, err := f.verifier(state)
+			if err != nil {
+				return err
+			}
+			rep, err := v.VerifyUnit(c.Context(), code, "")
+			if err != nil {
+				return cli.WithCode(cli.Usage, err)
+			}
+			if rep.History == nil || len(rep.History.Items) == 0 {
+				printReport(c.ErrOrStderr(), rep)
+				return cli.WithCode(cli.CouldNot, errors.New("no verified history to read policies from; give the code, with its pedigree key, of a unit in the ledger"))
+			}
+			ps, err := rep.Policies()
+			if err != nil {
+				return err
+			}
+			b, err := client.MarshalPolicies(ps)
+			if err != nil {
+				return err
+			}
+			path := filepath.Join(f.trust, client.PoliciesFile)
+			if err := replaceFile(path, b, 0o644); err != nil {
+				return err
+			}
+			return cli.Print(c, map[string]any{"file": path, "policies": len(ps), "complete": rep.Complete}, func(w io.Writer) {
+				fmt.Fprintf(w, "%d policies in %s, as of entry %d", len(ps), path, rep.AsOf.Size-1)
+				if !rep.Complete {
+					fmt.Fprint(w, "; that none is missing is the operator's word")
+				}
+				fmt.Fprintln(w)
+			})
+		},
+	}
+	f.add(c, true)
+	c.Flags().StringVar(&state, "state", "", "folder that remembers the last checkpoint of each log (default: your state folder)")
 	return c
 }
 

@@ -111,8 +111,12 @@ func Fsck(ctx context.Context, f Folder, progress func(what string, done, total 
 	if err != nil {
 		return Checked{}, err
 	}
+	past, err := f.pastPolicies()
+	if err != nil {
+		return Checked{}, err
+	}
 	r, err := ledger.Fsck(ctx, ledger.FsckConfig{
-		Dir: f.ledger(), Origin: signer.VKey().Name, Key: signer.VKey(), Policy: policy, Progress: progress,
+		Dir: f.ledger(), Origin: signer.VKey().Name, Key: signer.VKey(), Policy: policy, Past: past, Progress: progress,
 	})
 	c := Checked{
 		Size: r.Size, Topics: r.Topics, Root: r.Root.String(), IndexRoot: r.IndexRoot.String(),

@@ -10,6 +10,7 @@
 //	DIR/keys/authority.pem   only when `init` made the one authority itself
 //	DIR/charter.dsse.json    the signed charter; becomes entry 0
 //	DIR/trust/               public: log.vkey, policy.txt, charter.json, index.txt
+//	DIR/policies/            policies that policy.txt has replaced
 //	DIR/ledger/              truth (Pebble) and journal; see package ledger
 //	DIR/views/               rebuildable views; see package custody/view
 package node

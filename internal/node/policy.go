@@ -2,6 +2,8 @@ package node
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -96,6 +98,9 @@ func (f Folder) SetPolicy(witnesses []Cosigner, quorum int, counted, replace boo
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	default:
+		if err := f.keepPolicy(old); err != nil {
+			return err
+		}
 		if err := writeFile(path, []byte(text), 0o644); err != nil {
 			return err
 		}
@@ -107,6 +112,43 @@ func (f Folder) SetPolicy(witnesses []Cosigner, quorum int, counted, replace boo
 		}
 	}
 	return writeFile(filepath.Join(f.Trust(), "index.txt"), []byte(index.String()), 0o644)
+}
+
+// policies is where the policies of before are kept: what was published under
+// them stays published.
+func (f Folder) policies() string { return filepath.Join(string(f), "policies") }
+
+// keepPolicy keeps a policy that is about to be replaced.
+func (f Folder) keepPolicy(old []byte) error {
+	if len(old) == 0 {
+		return nil
+	}
+	if err := os.MkdirAll(f.policies(), 0o755); err != nil {
+		return err
+	}
+	sum := sha256.Sum256(old)
+	return writeFile(filepath.Join(f.policies(), hex.EncodeToString(sum[:8])+".txt"), old, 0o644)
+}
+
+// pastPolicies reads the policies of before, in no order.
+func (f Folder) pastPolicies() ([]*checkpoint.Policy, error) {
+	files, err := filepath.Glob(filepath.Join(f.policies(), "*.txt"))
+	if err != nil {
+		return nil, err
+	}
+	var out []*checkpoint.Policy
+	for _, path := range files {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		p, err := checkpoint.ParsePolicy(b)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		out = append(out, p)
+	}
+	return out, nil
 }
 
 // policy reads policy.txt; nil when there is none yet.

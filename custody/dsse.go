@@ -153,6 +153,14 @@ func OpenCanonical(envelope []byte, keys KeyLookup) (*Signed, error) {
 // together, which is about twice as fast and gives the same answers (ZIP-215);
 // if any of them is bad, each is verified by itself.
 func OpenBatch(ds []DSSE, keys KeyLookup) ([]*Signed, []error) {
+	return OpenHistory(ds, keys, func(int, *Statement) {})
+}
+
+// OpenHistory is OpenBatch for envelopes in log order, each of which may need keys
+// of the ones before: read is called with every statement once it is parsed, before
+// the next is looked at and before its signatures are verified, and may add what it
+// introduces to keys.
+func OpenHistory(ds []DSSE, keys KeyLookup, read func(i int, s *Statement)) ([]*Signed, []error) {
 	signed, errs := make([]*Signed, len(ds)), make([]error, len(ds))
 	ps := make([]prepared, len(ds))
 	batch := ed25519consensus.NewPreallocatedBatchVerifier(len(ds))
@@ -161,6 +169,7 @@ func OpenBatch(ds []DSSE, keys KeyLookup) ([]*Signed, []error) {
 		if ps[i], errs[i] = prepare(d, keys); errs[i] != nil {
 			continue
 		}
+		read(i, ps[i].signed.Statement)
 		for _, c := range ps[i].checks {
 			if pub, ok := c.key.Public.(ed25519.PublicKey); ok {
 				batch.Add(pub, c.message, c.sig)

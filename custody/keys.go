@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"sync"
 
 	"filippo.io/edwards25519"
 	"github.com/hdevalence/ed25519consensus"
@@ -66,6 +67,10 @@ func ParseKey(der []byte) (Key, error) {
 	if len(der) > maxSPKI {
 		return Key{}, weak("the key has %d bytes, more than any accepted key", len(der))
 	}
+	hash := entry.Hash(sha256.Sum256(der))
+	if k, ok := accepted.get(hash); ok {
+		return k, nil
+	}
 	pub, err := x509.ParsePKIXPublicKey(der)
 	if err != nil {
 		return Key{}, weak("this is not a public key in DER (SubjectPublicKeyInfo)").
@@ -79,7 +84,37 @@ func ParseKey(der []byte) (Key, error) {
 	if err := checkPublic(pub); err != nil {
 		return Key{}, err
 	}
-	return Key{SPKI: bytes.Clone(der), Hash: sha256.Sum256(der), Public: pub}, nil
+	k := Key{SPKI: bytes.Clone(der), Hash: hash, Public: pub}
+	accepted.put(k)
+	return k, nil
+}
+
+// accepted remembers keys that ParseKey has checked: the checks are a function of
+// the bytes, which the hash names, and cost more than a signature.
+var accepted keyMemo
+
+// maxAccepted bounds the keys remembered, at 1 KB or less each.
+const maxAccepted = 4096
+
+type keyMemo struct {
+	sync.RWMutex
+	keys map[entry.Hash]Key
+}
+
+func (m *keyMemo) get(h entry.Hash) (Key, bool) {
+	m.RLock()
+	defer m.RUnlock()
+	k, ok := m.keys[h]
+	return k, ok
+}
+
+func (m *keyMemo) put(k Key) {
+	m.Lock()
+	defer m.Unlock()
+	if m.keys == nil || len(m.keys) >= maxAccepted {
+		m.keys = map[entry.Hash]Key{}
+	}
+	m.keys[k.Hash] = k
 }
 
 // NewKey makes a Key of a public key; see ParseKey for what is refused.

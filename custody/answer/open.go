@@ -237,29 +237,21 @@ func (o *opening) open(sent []Entry, entries []entry.Entry) error {
 		}
 	}
 	keys := o.keys()
-	ds := make([]custody.DSSE, len(entries))
+	var ds []custody.DSSE
+	var at []int // place in sent of each of ds
+	envs := make([]entry.Envelope, len(entries))
 	signed, errs := make([]*custody.Signed, len(entries)), make([]error, len(entries))
-	var rest []int // restricted entries, verified together
 	for i, e := range entries {
-		env, err := entry.ParseEnvelope(e.Envelope)
-		if errs[i] = err; err != nil {
-			continue
-		}
-		ds[i] = custody.DSSE{Payload: env.Payload, Signatures: env.Signatures}
-		if e.Class != entry.Public {
-			rest = append(rest, i)
-			continue
-		}
-		if signed[i], errs[i] = custody.Open(ds[i], keys); errs[i] == nil {
-			enrol(keys, signed[i].Statement)
+		if envs[i], errs[i] = entry.ParseEnvelope(e.Envelope); errs[i] == nil {
+			ds, at = append(ds, custody.DSSE{Payload: envs[i].Payload, Signatures: envs[i].Signatures}), append(at, i)
 		}
 	}
-	batch := make([]custody.DSSE, len(rest))
-	for j, i := range rest {
-		batch[j] = ds[i]
-	}
-	opened, failed := custody.OpenBatch(batch, keys)
-	for j, i := range rest {
+	opened, failed := custody.OpenHistory(ds, keys, func(j int, s *custody.Statement) {
+		if entries[at[j]].Class == entry.Public {
+			enrol(keys, s)
+		}
+	})
+	for j, i := range at {
 		signed[i], errs[i] = opened[j], failed[j]
 	}
 	named := map[entry.Hash][]custody.Member{}
@@ -274,7 +266,7 @@ func (o *opening) open(sent []Entry, entries []entry.Entry) error {
 			}
 			o.items[it.Index] = it
 		} else if listed[sent[i].Index] {
-			return o.unenrolled(ds[i], keys, sent[i].Index, err)
+			return o.unenrolled(envs[i].Signatures, keys, sent[i].Index, err)
 		}
 	}
 	return nil
@@ -297,11 +289,11 @@ func (o *opening) item(w *Entry, e entry.Entry, s *custody.Signed, err error) (c
 // unenrolled turns an entry's error into a fault of the answer when the answer
 // leaves out the list of a key that signed: only that list can show that a key
 // was never enrolled.
-func (o *opening) unenrolled(d custody.DSSE, keys custody.Keys, index uint64, err error) error {
+func (o *opening) unenrolled(sigs []entry.Signature, keys custody.Keys, index uint64, err error) error {
 	if p := problem.As(err); p == nil || p.Type != "unknown_key" {
 		return err
 	}
-	for _, s := range d.Signatures {
+	for _, s := range sigs {
 		t := entry.Topic{Kind: entry.TopicKey, Value: s.Key.String()}
 		if _, known := keys[s.Key]; known {
 			continue

@@ -382,34 +382,37 @@ func (l *Ledger) Tick(ctx context.Context) error {
 	default:
 		return nil
 	}
-	done := make(chan error, 1)
-	for _, step := range []func() error{
-		func() error {
-			select {
-			case to <- done:
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-l.ctx.Done():
-				return ErrClosed
-			}
-		},
-		func() error {
-			select {
-			case err := <-done:
-				return err
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-l.ctx.Done():
-				return ErrClosed
-			}
-		},
-	} {
-		if err := step(); err != nil {
-			return err
-		}
+	return l.order(ctx, to)
+}
+
+// Recosign asks for fresh cosignatures on the published checkpoint now, and waits
+// until there are. What came before stays published if too few answer. It does
+// nothing while a newer size waits to be published.
+func (l *Ledger) Recosign(ctx context.Context) error {
+	if v := l.signed.v.Load(); l.cfg.Cosigner == nil || v.size == 0 || v.size != l.published.v.Load().size {
+		return nil
 	}
-	return nil
+	return l.order(ctx, l.recosign)
+}
+
+// order hands a task to the loop behind to, and waits until it is done.
+func (l *Ledger) order(ctx context.Context, to chan chan error) error {
+	done := make(chan error, 1)
+	select {
+	case to <- done:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.ctx.Done():
+		return ErrClosed
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.ctx.Done():
+		return ErrClosed
+	}
 }
 
 // tickLoop drives Tick in production.

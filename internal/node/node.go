@@ -54,6 +54,7 @@ type Node struct {
 	registry *prometheus.Registry
 	members  *answer.Manifests
 	operator *operator
+	asked    []checkpoint.VKey // the witnesses that are asked for cosignatures
 
 	stop    context.CancelFunc
 	workers sync.WaitGroup
@@ -74,6 +75,9 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	n.stop = stop
 	if !cfg.NoFollow {
 		n.work(run, "views", n.follow)
+	}
+	if !cfg.Manual {
+		n.work(run, "cosignatures", n.complete)
 	}
 	return n, nil
 }
@@ -156,6 +160,11 @@ func (n *Node) openLedger(ctx context.Context) error {
 		collector, err := n.collector(signer.VKey(), policy)
 		if err != nil {
 			return err
+		}
+		for _, w := range policy.Witnesses() {
+			if w.URL != "" {
+				n.asked = append(n.asked, w.VKey)
+			}
 		}
 		cfg.Cosigner = collector
 		cfg.WitnessNotes = func(ctx context.Context) [][]byte { return witnessNotes(ctx, collector) }

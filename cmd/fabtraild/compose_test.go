@@ -1,0 +1,623 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"fabtrail.dev/fabtrail/client"
+)
+
+// repository is the root of the repository, where compose file and Dockerfile are.
+const repository = "../.."
+
+// composition is docker-compose.yml, as far as it is used; other keys are errors.
+type composition struct {
+	Name     string
+	Common   any `yaml:"x-fabtraild"`
+	Services map[string]composeService
+	Volumes  map[string]any
+}
+
+type composeService struct {
+	Build, Image, Restart string
+	ReadOnly              bool     `yaml:"read_only"`
+	CapDrop               []string `yaml:"cap_drop"`
+	SecurityOpt           []string `yaml:"security_opt"`
+	Command               []string
+	Volumes, Ports        []string
+	DependsOn             map[string]struct{ Condition string } `yaml:"depends_on"`
+	Healthcheck           *composeHealth
+}
+
+type composeHealth struct {
+	Test              []string
+	Interval, Timeout time.Duration
+	Retries           int
+}
+
+// composeMount is one volume in a container.
+type composeMount struct {
+	volume, at string
+	readOnly   bool
+}
+
+func (s composeService) mounts(t *testing.T) (ms []composeMount) {
+	t.Helper()
+	for _, v := range s.Volumes {
+		parts := strings.Split(v, ":")
+		if len(parts) < 2 || len(parts) > 3 || len(parts) == 3 && parts[2] != "ro" {
+			t.Fatalf("volume %q", v)
+		}
+		ms = append(ms, composeMount{parts[0], parts[1], len(parts) == 3})
+	}
+	return ms
+}
+
+func readComposition(t *testing.T) composition {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(repository, "docker-compose.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	dec.KnownFields(true)
+	var c composition
+	if err := dec.Decode(&c); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestCompositionIsTight checks what the processes below cannot show: what each
+// container may do and see.
+func TestCompositionIsTight(t *testing.T) {
+	c := readComposition(t)
+	used := map[string]bool{}
+	owners := map[string][]string{} // by volume, who may write it
+	for name, s := range c.Services {
+		if !s.ReadOnly || !slices.Equal(s.CapDrop, []string{"ALL"}) || !slices.Contains(s.SecurityOpt, "no-new-privileges:true") || s.Build != "." {
+			t.Errorf("%s lacks what x-fabtraild has", name)
+		}
+		for _, p := range s.Ports {
+			if !strings.HasPrefix(p, "127.0.0.1:") {
+				t.Errorf("%s publishes %s to the network, without TLS", name, p)
+			}
+		}
+		for _, m := range s.mounts(t) {
+			if _, ok := c.Volumes[m.volume]; !ok {
+				t.Errorf("%s mounts %s, which is not declared", name, m.volume)
+			}
+			used[m.volume] = true
+			if !m.readOnly {
+				owners[m.volume] = append(owners[m.volume], name)
+			}
+		}
+		for d, how := range s.DependsOn {
+			on, ok := c.Services[d]
+			switch {
+			case !ok:
+				t.Errorf("%s depends on %s, which is not there", name, d)
+			case how.Condition == "service_healthy" && on.Healthcheck == nil:
+				t.Errorf("%s waits for the health of %s, which has no health check", name, d)
+			case how.Condition == "service_completed_successfully" && on.Restart != "no":
+				t.Errorf("%s waits for the end of %s, which is restarted", name, d)
+			}
+		}
+	}
+	for v := range c.Volumes {
+		if !used[v] {
+			t.Errorf("volume %s is not used", v)
+		}
+		for _, o := range owners[v] {
+			if strings.HasPrefix(v, "witness") && !strings.HasPrefix(v, o) {
+				t.Errorf("%s may write %s", o, v)
+			}
+		}
+	}
+}
+
+// buildImage runs the Dockerfile's own build command and returns the folder that
+// stands for the build stage's /out. It compiles everything anew, which takes
+// minutes: it is left to continuous integration; elsewhere it returns "".
+func buildImage(t *testing.T) string {
+	t.Helper()
+	if testing.Short() || os.Getenv("CI") == "" {
+		return ""
+	}
+	line := readDockerfile(t).run("go build")
+	if line == "" {
+		t.Fatal("the Dockerfile does not build anything")
+	}
+	dir := t.TempDir()
+	cmd := exec.Command("sh", "-c", strings.ReplaceAll(line, "/out/", dir+"/"))
+	cmd.Dir = repository
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", line, err, out)
+	}
+	return dir
+}
+
+// TestContainers checks the Dockerfile, builds what it builds, and runs
+// docker-compose.yml as processes.
+func TestContainers(t *testing.T) {
+	image := buildImage(t)
+	t.Run("dockerfile", func(t *testing.T) { checkDockerfile(t, image) })
+	t.Run("composition", func(t *testing.T) { runComposition(t, image) })
+}
+
+// stack runs a composition as processes: volumes are folders, and a container's
+// address is a port of this machine.
+type stack struct {
+	composition
+	t       *testing.T
+	image   string // "": this test's own binary stands for it
+	volumes string
+	ports   map[string]int
+	running map[string]*container
+}
+
+// container is a running service. ended is closed when it is.
+type container struct {
+	cmd   *exec.Cmd
+	log   bytes.Buffer
+	ended chan struct{}
+	err   error
+}
+
+func newStack(t *testing.T, image string) *stack {
+	t.Helper()
+	s := &stack{composition: readComposition(t), t: t, image: image, volumes: t.TempDir(), ports: map[string]int{}, running: map[string]*container{}}
+	for v := range s.Volumes {
+		if err := os.Mkdir(filepath.Join(s.volumes, v), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, svc := range s.Services {
+		s.ports[name] = freePort(t)
+		for _, outer := range svc.mounts(t) {
+			for _, inner := range svc.mounts(t) {
+				if rel, ok := strings.CutPrefix(inner.at, outer.at+"/"); ok {
+					s.nest(outer.volume, rel, inner.volume)
+				}
+			}
+		}
+	}
+	t.Cleanup(func() {
+		for _, c := range s.running {
+			_ = c.cmd.Process.Kill()
+			<-c.ended
+		}
+	})
+	return s
+}
+
+// nest makes a volume appear within another one.
+func (s *stack) nest(outer, rel, inner string) {
+	s.t.Helper()
+	link, target := filepath.Join(s.volumes, outer, rel), filepath.Join(s.volumes, inner)
+	if err := os.Symlink(target, link); err != nil && !errors.Is(err, fs.ErrExist) {
+		s.t.Fatal(err)
+	}
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// host translates an argument from the container's world to this machine's.
+func (s *stack) host(name, arg string) string {
+	svc := s.Services[name]
+	for other, port := range s.ports {
+		arg = strings.ReplaceAll(arg, "://"+other+":8080", fmt.Sprintf("://127.0.0.1:%d", port))
+	}
+	own := fmt.Sprintf("127.0.0.1:%d", s.ports[name])
+	arg = strings.ReplaceAll(arg, "0.0.0.0:8080", own)
+	arg = strings.ReplaceAll(arg, "://127.0.0.1:8080", "://"+own)
+	ms := svc.mounts(s.t)
+	slices.SortFunc(ms, func(a, b composeMount) int { return len(b.at) - len(a.at) })
+	head, path := "", arg
+	if i := strings.LastIndex(arg, "="); i >= 0 {
+		head, path = arg[:i+1], arg[i+1:]
+	}
+	for _, m := range ms {
+		if rest, ok := strings.CutPrefix(path, m.at); ok && (rest == "" || rest[0] == '/') {
+			return head + filepath.Join(s.volumes, m.volume) + rest
+		}
+	}
+	return arg
+}
+
+func (s *stack) command(name string, args []string) *exec.Cmd {
+	for i, a := range args {
+		args[i] = s.host(name, a)
+	}
+	if s.image == "" {
+		return command(s.t, args...)
+	}
+	return exec.Command(filepath.Join(s.image, "fabtraild"), args...)
+}
+
+// up starts services in the order that depends_on asks for.
+func (s *stack) up(ctx context.Context) {
+	s.t.Helper()
+	done := map[string]bool{}
+	var start func(name string)
+	start = func(name string) {
+		if done[name] {
+			return
+		}
+		done[name] = true
+		svc := s.Services[name]
+		for _, d := range slices.Sorted(maps.Keys(svc.DependsOn)) {
+			start(d)
+			switch how := svc.DependsOn[d].Condition; how {
+			case "service_completed_successfully":
+				s.completed(ctx, d)
+			case "service_healthy":
+				s.healthy(ctx, d)
+			default:
+				s.t.Fatalf("%s waits for %s in a way that this test does not know: %q", name, d, how)
+			}
+		}
+		c := &container{cmd: s.command(name, slices.Clone(svc.Command)), ended: make(chan struct{})}
+		c.cmd.Stdout, c.cmd.Stderr = &c.log, &c.log
+		if err := c.cmd.Start(); err != nil {
+			s.t.Fatal(err)
+		}
+		s.running[name] = c
+		go func() {
+			c.err = c.cmd.Wait()
+			close(c.ended)
+		}()
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Services)) {
+		start(name)
+	}
+}
+
+// completed waits until a service has ended well.
+func (s *stack) completed(ctx context.Context, name string) {
+	s.t.Helper()
+	c := s.running[name]
+	select {
+	case <-ctx.Done():
+		s.t.Fatalf("%s does not end", name)
+	case <-c.ended:
+	}
+	if c.err != nil {
+		s.t.Fatalf("%s: %v\n%s", name, c.err, c.log.String())
+	}
+}
+
+// healthy runs a service's health check until it passes.
+func (s *stack) healthy(ctx context.Context, name string) {
+	s.t.Helper()
+	h := s.Services[name].Healthcheck
+	if len(h.Test) < 2 || h.Test[0] != "CMD" || h.Test[1] != "/usr/local/bin/fabtraild" {
+		s.t.Fatalf("%s: health check %v", name, h.Test)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(h.Retries)*h.Interval)
+	defer cancel()
+	c := s.running[name]
+	for {
+		cmd := s.command(name, slices.Clone(h.Test[2:]))
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			return
+		}
+		select {
+		case <-c.ended:
+			s.t.Fatalf("%s has ended: %v\n%s", name, c.err, c.log.String())
+		case <-ctx.Done():
+			<-s.kill(name)
+			s.t.Fatalf("%s is not healthy: %s\n%s", name, out, c.log.String())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (s *stack) kill(name string) <-chan struct{} {
+	_ = s.running[name].cmd.Process.Kill()
+	return s.running[name].ended
+}
+
+// down ends all services as `docker compose stop` does; each must end well.
+func (s *stack) down(ctx context.Context) {
+	s.t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(s.running)) {
+		c := s.running[name]
+		if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			s.t.Fatal(err)
+		}
+		s.completed(ctx, name)
+		delete(s.running, name)
+	}
+}
+
+// cosigned waits for a published checkpoint that an index-verifying cosigner
+// stands behind too, and verifies it under the ledger's trust folder.
+func (s *stack) cosigned(ctx context.Context) *client.Seen {
+	s.t.Helper()
+	trust, err := client.LoadTrust(os.DirFS(filepath.Join(s.volumes, "trust")))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	url := fmt.Sprintf("http://127.0.0.1:%d/checkpoint", s.ports["ledger"])
+	for {
+		note, err := get(ctx, url)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		seen, err := trust.VerifyNote(note)
+		if err != nil {
+			s.t.Fatalf("%v\n%s", err, note)
+		}
+		if len(seen.Index) > 0 {
+			return seen
+		}
+		select {
+		case <-ctx.Done():
+			<-s.kill("ledger")
+			<-s.kill("witness-index")
+			s.t.Fatalf("no index witness cosigns:\n%s\nledger: %s\nwitness-index: %s", note, s.running["ledger"].log.String(), s.running["witness-index"].log.String())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func get(ctx context.Context, url string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	var b bytes.Buffer
+	if _, err := b.ReadFrom(resp.Body); err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: %s: %s", url, resp.Status, b.String())
+	}
+	return b.Bytes(), nil
+}
+
+// runComposition plays a first start, a cosigned checkpoint, a clean end, and a
+// second start on the same volumes.
+func runComposition(t *testing.T, image string) {
+	ctx := patience(t)
+	s := newStack(t, image)
+	s.up(ctx)
+	s.healthy(ctx, "ledger")
+	first := s.cosigned(ctx)
+	var names []string
+	for _, c := range first.Cosigs {
+		names = append(names, c.Name)
+	}
+	for _, w := range []string{"witness-a.example", "witness-b.example"} {
+		if !slices.Contains(names, w) {
+			t.Errorf("cosigned by %v, not by %s", names, w)
+		}
+	}
+	if !slices.Equal(first.Index, []string{"witness-index.example"}) {
+		t.Errorf("index witnesses %v", first.Index)
+	}
+	s.down(ctx)
+	s.secrets()
+
+	s.up(ctx)
+	s.healthy(ctx, "ledger")
+	second := s.cosigned(ctx)
+	if second.Size < first.Size || second.Size == first.Size && second.Root != first.Root {
+		t.Errorf("size %d root %s after a restart, %d %s before", second.Size, second.Root, first.Size, first.Root)
+	}
+	s.down(ctx)
+}
+
+// secrets checks that no private key lies where another service can read it.
+func (s *stack) secrets() {
+	s.t.Helper()
+	readers := map[string][]string{}
+	for name, svc := range s.Services {
+		if svc.Restart == "no" {
+			continue
+		}
+		for _, m := range svc.mounts(s.t) {
+			readers[m.volume] = append(readers[m.volume], name)
+		}
+	}
+	keys := 0
+	for v := range s.Volumes {
+		root := filepath.Join(s.volumes, v)
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			b, err := os.ReadFile(path)
+			if err != nil || !bytes.Contains(b, []byte("PRIVATE")) {
+				return err
+			}
+			keys++
+			if len(readers[v]) > 1 {
+				s.t.Errorf("%v can all read the private key %s of volume %s", readers[v], strings.TrimPrefix(path, root), v)
+			}
+			return nil
+		})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	if keys < 6 { // log, operator, token, and three witnesses
+		s.t.Errorf("%d private keys were found: this test does not see them", keys)
+	}
+}
+
+// dockerfile is a Dockerfile in its instructions, one stage after another.
+type dockerfile struct{ stages []buildStage }
+
+type buildStage struct {
+	from, name   string
+	instructions [][2]string // instruction, rest
+}
+
+func readDockerfile(t *testing.T) (d dockerfile) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(repository, "Dockerfile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.ReplaceAll(string(b), "\\\n", "")
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		word, rest, _ := strings.Cut(line, " ")
+		rest = strings.TrimSpace(rest)
+		if word == "FROM" {
+			from, name, _ := strings.Cut(rest, " AS ")
+			d.stages = append(d.stages, buildStage{from: from, name: name})
+			continue
+		}
+		if len(d.stages) == 0 {
+			t.Fatalf("%s before the first FROM", word)
+		}
+		last := &d.stages[len(d.stages)-1]
+		last.instructions = append(last.instructions, [2]string{word, rest})
+	}
+	if len(d.stages) < 2 {
+		t.Fatal("the Dockerfile has no build stage")
+	}
+	return d
+}
+
+// run is the command of the build stage that holds a text.
+func (d dockerfile) run(holds string) string {
+	for _, i := range d.stages[0].instructions {
+		if i[0] == "RUN" && strings.Contains(i[1], holds) {
+			return i[1]
+		}
+	}
+	return ""
+}
+
+// of lists the rests of a stage's instructions of one kind.
+func (s buildStage) of(word string) (rests []string) {
+	for _, i := range s.instructions {
+		if i[0] == word {
+			rests = append(rests, i[1])
+		}
+	}
+	return rests
+}
+
+// checkDockerfile checks that what the final stage takes is there, and that nobody
+// is root in it.
+func checkDockerfile(t *testing.T, image string) {
+	d := readDockerfile(t)
+	build, final := d.stages[0], d.stages[len(d.stages)-1]
+	for _, c := range build.of("COPY") {
+		words := strings.Fields(c)
+		for _, src := range words[:len(words)-1] {
+			if _, err := os.Stat(filepath.Join(repository, src)); err != nil {
+				t.Errorf("COPY %s: %v", c, err)
+			}
+		}
+	}
+	mod, err := os.ReadFile(filepath.Join(repository, "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := strings.TrimPrefix(build.from, "golang:"); !strings.Contains(string(mod), "\ngo "+want) {
+		t.Errorf("built with %s, which is not the version that go.mod asks for", build.from)
+	}
+	made := d.made(t, image)
+	has := map[string]bool{} // paths of the final image
+	for _, c := range final.of("COPY") {
+		words := strings.Fields(c)
+		for strings.HasPrefix(words[0], "--") {
+			if from, ok := strings.CutPrefix(words[0], "--from="); ok && from != build.name {
+				t.Errorf("COPY %s: there is no stage %s", c, from)
+			}
+			words = words[1:]
+		}
+		to := words[len(words)-1]
+		for _, src := range words[:len(words)-1] {
+			if !made(src) {
+				t.Errorf("COPY %s: the build does not make it", src)
+			}
+			if strings.HasSuffix(to, "/") {
+				to += filepath.Base(src)
+			}
+			has[to] = true
+			to = words[len(words)-1]
+		}
+	}
+	if entry := final.of("ENTRYPOINT"); len(entry) != 1 || !has[strings.Trim(entry[0], `[]"`)] {
+		t.Errorf("ENTRYPOINT %v is not in the image %v", entry, slices.Sorted(maps.Keys(has)))
+	}
+	if user := final.of("USER"); len(user) != 1 || user[0] == "" || user[0][0] == '0' || strings.HasPrefix(user[0], "root") {
+		t.Errorf("USER %v", user)
+	}
+	// A volume takes over the owner of the image's folder only if there is one.
+	for name, s := range readComposition(t).Services {
+		for _, m := range s.mounts(t) {
+			if !m.readOnly && !made("/out"+m.at) {
+				t.Errorf("%s writes to %s, which the image does not have: it would be root's", name, m.at)
+			}
+		}
+	}
+}
+
+// made says what the build stage makes: as seen in what it did make, or by its
+// command where it was not run.
+func (d dockerfile) made(t *testing.T, image string) func(path string) bool {
+	t.Helper()
+	certificates := "/etc/ssl/certs/ca-certificates.crt" // golang images have it
+	if image == "" {
+		var paths []string
+		for _, w := range strings.Fields(d.run("go build")) {
+			if name, ok := strings.CutPrefix(w, "./cmd/"); ok {
+				paths = append(paths, "/out/"+name)
+			} else if strings.HasPrefix(w, "/out/") {
+				paths = append(paths, strings.TrimSuffix(w, "/"))
+			}
+		}
+		return func(path string) bool {
+			return path == certificates || slices.ContainsFunc(paths, func(p string) bool { return p == path || strings.HasPrefix(p, path+"/") })
+		}
+	}
+	info, err := exec.Command("go", "version", "-m", filepath.Join(image, "fabtraild")).Output()
+	if err != nil || !bytes.Contains(info, []byte("CGO_ENABLED=0")) {
+		t.Errorf("fabtraild is not static: %v %s", err, info)
+	}
+	return func(path string) bool {
+		_, err := os.Stat(filepath.Join(image, strings.TrimPrefix(path, "/out")))
+		return path == certificates || err == nil
+	}
+}

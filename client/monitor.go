@@ -122,6 +122,8 @@ type claim struct {
 	pending bool   // remembered from a round before
 }
 
+func (c claim) who() string { return cmp.Or(c.from, "the log") }
+
 // Look does one round. An error means that the round could not be finished (the
 // context ended, a proof or the memory could not be written); it is then to be
 // repeated, and the cursor has not moved. Everything else is in the Observation.
@@ -302,10 +304,10 @@ func (m *Monitor) agree(ctx context.Context, o *Observation, claims []claim, upT
 		switch err := Consistent(ctx, m.Log, a.Seen, b.Seen); {
 		case errors.As(err, &fork):
 			o.Forks = append(o.Forks, fork)
-			o.alarm(AlarmFork, cmp.Or(b.from, a.from), "%v", fork)
+			o.alarm(AlarmFork, "", "%v; one shown by %s, the other by %s", fork, a.who(), b.who())
 			waiting = append(waiting, a, b) // the alarm is to last
 		case err != nil:
-			o.alarm(AlarmNoProof, cmp.Or(b.from, a.from), "sizes %d and %d: %v", a.Size, b.Size, err)
+			o.alarm(AlarmNoProof, "", "sizes %d (shown by %s) and %d (by %s): %v", a.Size, a.who(), b.Size, b.who(), err)
 			waiting = append(waiting, a, b)
 		}
 	}

@@ -49,7 +49,7 @@ type FsckConfig struct {
 	// Past are policies that were in force before: a note may have the quorum of
 	// one of them instead.
 	Past []*checkpoint.Policy
-	FS     vfs.FS             // vfs.Default
+	FS   vfs.FS // vfs.Default
 	// Progress, if set, is called now and then with what is being read and how
 	// far it is; total is zero where it is not known.
 	Progress func(what string, done, total uint64)

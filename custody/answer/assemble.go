@@ -34,6 +34,7 @@ type Reader interface {
 type Options struct {
 	Have      Have       // lists that the client has verified before
 	Manifests *Manifests // parsed manifests kept from one call to the next; may be nil
+	Read      *Entries   // entries of this ledger kept from one call to the next; may be nil
 	// Evidence says whether the reader may see a restricted entry that a finding
 	// cites and the closure does not hold, such as a route policy; nil: none. What
 	// is kept back makes the finding its signer's word.
@@ -52,7 +53,7 @@ func Assemble(r Reader, uri string, opt Options) (*Answer, *custody.History, err
 	if r.Size() == 0 {
 		return nil, nil, errors.New("the ledger is empty")
 	}
-	rec := &recorder{r: r, manifests: opt.Manifests, topics: map[entry.Topic]*topicRecord{}, items: map[uint64]*entryRecord{},
+	rec := &recorder{r: r, manifests: opt.Manifests, read: opt.Read, topics: map[entry.Topic]*topicRecord{}, items: map[uint64]*entryRecord{},
 		members: map[entry.Hash][]custody.Member{}}
 	if rec.manifests == nil {
 		rec.manifests = NewManifests(custody.MaxMembers)
@@ -99,6 +100,7 @@ func commitment(r Reader) (*Commitment, error) {
 type recorder struct {
 	r         Reader
 	manifests *Manifests
+	read      *Entries
 	topics    map[entry.Topic]*topicRecord
 	items     map[uint64]*entryRecord
 	members   map[entry.Hash][]custody.Member // by statement ID, for those that name it
@@ -147,20 +149,12 @@ func (rec *recorder) entry(index uint64) (*entryRecord, error) {
 	if er, ok := rec.items[index]; ok {
 		return er, nil
 	}
-	e, err := rec.r.Entry(index)
+	e, signed, err := rec.read.get(index, rec.r)
 	if err != nil {
 		return nil, err
 	}
-	er := &entryRecord{entry: e, members: map[int]bool{}}
-	env, err := entry.ParseEnvelope(e.Envelope)
-	if err != nil {
-		return nil, fmt.Errorf("entry %d: %w", index, err)
-	}
-	st, err := custody.Parse(env.Payload)
-	if err != nil {
-		return nil, fmt.Errorf("entry %d: %w", index, err)
-	}
-	er.item = custody.Item{Index: index, Time: e.Time, Signed: &custody.Signed{Statement: st, Envelope: env, Bytes: e.Envelope}}
+	er := &entryRecord{entry: e, members: map[int]bool{}, item: custody.Item{Index: index, Time: e.Time, Signed: signed}}
+	st := signed.Statement
 	if c := st.Contents(); c != nil {
 		sum, err := entry.ParseHash(c.Manifest)
 		if err != nil {

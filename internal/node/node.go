@@ -53,6 +53,7 @@ type Node struct {
 	api      *api.API
 	registry *prometheus.Registry
 	members  *answer.Manifests
+	entries  *answer.Entries
 	operator *operator
 	asked    []checkpoint.VKey // the witnesses that are asked for cosignatures
 
@@ -91,7 +92,8 @@ func open(ctx context.Context, cfg Config, before func() error) (*Node, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{cfg: cfg, registry: prometheus.NewRegistry(), members: answer.NewManifests(manifestCache), failed: make(chan error, 1)}
+	n := &Node{cfg: cfg, registry: prometheus.NewRegistry(), members: answer.NewManifests(manifestCache),
+		entries: answer.NewEntries(entryCache), failed: make(chan error, 1)}
 	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	ok := false
 	defer func() {
@@ -126,6 +128,9 @@ func open(ctx context.Context, cfg Config, before func() error) (*Node, error) {
 
 // manifestCache bounds the manifest members kept parsed, over all manifests.
 const manifestCache = 200_000
+
+// entryCache bounds the parsed entries kept for unit answers, of a few KB each.
+const entryCache = 8192
 
 func (n *Node) openLedger(ctx context.Context) error {
 	f := n.cfg.Folder

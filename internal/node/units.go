@@ -34,7 +34,7 @@ func (n *Node) Unit(_ context.Context, who api.Caller, q api.UnitQuery) ([]byte,
 		return nil, err
 	}
 	a, h, err := answer.Assemble(reader{n.ledger.Published(), n.ledger.Manifest}, uri,
-		answer.Options{Have: answer.ParseHave(q.Have), Manifests: n.members, Evidence: evidence(who)})
+		answer.Options{Have: answer.ParseHave(q.Have), Manifests: n.members, Read: n.entries, Evidence: evidence(who)})
 	if err != nil {
 		return nil, asProblem(err)
 	}

@@ -110,6 +110,21 @@ func lived(t testing.TB) (early, late, crashed *vfs.MemFS, seen *ledgertest.Witn
 	return early, late, crashed, seen
 }
 
+// dropRow deletes a row of the truth store.
+func dropRow(t testing.TB, fs vfs.FS, space string, n byte) {
+	t.Helper()
+	db, err := pebble.Open("log/truth", &pebble.Options{FS: fs, FormatMajorVersion: pebble.FormatNewest, Logger: quiet{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := append([]byte(space), 0, 0, 0, 0, 0, 0, 0, n)
+	if _, c, err := db.Get(key); err != nil {
+		t.Fatalf("row %s %d: %v", space, n, err)
+	} else if err := errors.Join(c.Close(), db.Delete(key, pebble.Sync), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestRestoreDrills: careless restores and losses either change nothing that was
 // promised, or are refused with a reason and a way out.
 func TestRestoreDrills(t *testing.T) {
@@ -140,6 +155,8 @@ func TestRestoreDrills(t *testing.T) {
 			replace(t, fs, early, "log/journal")
 			cfg.WitnessNotes = func(context.Context) [][]byte { return [][]byte{note} }
 		}, "a witness's checkpoint has size"},
+		{"a table lost, which leaves a hole", crashed, func(fs *vfs.MemFS, _ *ledger.Config) { dropRow(t, fs, "c", 24) }, "hole after size"},
+		{"a flush lost", crashed, func(fs *vfs.MemFS, _ *ledger.Config) { dropRow(t, fs, "f", 5) }, "lost what was flushed"},
 		{"another log's journal", crashed, func(fs *vfs.MemFS, cfg *ledger.Config) {
 			cfg.Origin, cfg.Signer = "other.test/log", ledgertest.LogSigner("other.test/log")
 		}, "is of log"},
@@ -528,4 +545,64 @@ func TestFsck(t *testing.T) {
 			t.Fatal(rep.Damage)
 		}
 	})
+}
+
+// meddler is an engine that calls back when a commit is in the database and not
+// yet verified.
+type meddler struct {
+	ledger.Sequencer
+	during func()
+}
+
+func (m *meddler) Add(ctx context.Context, first uint64, leaves []ledger.Leaf) error {
+	err := m.Sequencer.Add(ctx, first, leaves)
+	m.during()
+	return err
+}
+
+// TestVerifyBeforeSign: one bit that flips between deciding and signing, on disk
+// or in memory, keeps the checkpoint from being signed.
+func TestVerifyBeforeSign(t *testing.T) {
+	stored := func(space byte, i uint64) func(*ledger.Ledger) error {
+		return func(l *ledger.Ledger) error { return l.FlipStored(space, i) }
+	}
+	for _, c := range []struct {
+		name   string
+		during func(*ledger.Ledger) error // while the second commit is on its way
+		before func(*ledger.Ledger)
+		more   int // entries that are signed before the flip shows
+	}{
+		{name: "cargo", during: stored('c', 2)},
+		{name: "leaf", during: stored('l', 2)},
+		{name: "commitment", during: stored('c', 3)},
+		{name: "inner node", before: func(l *ledger.Ledger) { l.FlipEdge(1, 0) }},
+		{name: "leaf hash of a tile", before: func(l *ledger.Ledger) { l.FlipEdge(0, 0) }, more: 126},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := &meddler{Sequencer: new(ledgertest.Cluster).Open(), during: func() {}}
+			cfg := config(vfs.NewMem())
+			cfg.Sequencer = m
+			l := open(t, cfg)
+			defer func() { _ = l.Close() }()
+			one(t, l, "first")
+			if c.before != nil {
+				c.before(l)
+			}
+			for i := range c.more {
+				one(t, l, fmt.Sprint("more ", i))
+			}
+			size := l.Signed().Size()
+			if c.during != nil {
+				m.during = func() {
+					if err := c.during(l); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			r := l.Append(context.Background(), []ledger.Submission{ledgertest.Submission("second")})[0]
+			if !errors.Is(r.Err, ledger.ErrFailed) || !errors.Is(r.Err, ledger.ErrDamaged) || l.Signed().Size() != size {
+				t.Fatalf("%v; signed size %d, before %d", r.Err, l.Signed().Size(), size)
+			}
+		})
+	}
 }

@@ -182,6 +182,7 @@ func (l *Ledger) signNote(size uint64, root entry.Hash) ([]byte, error) {
 // last is a prefix, and asks the engine what it holds.
 func (l *Ledger) verify(size uint64, root entry.Hash) error {
 	r := l.seal.verified
+	from := r.End()
 	if err := l.s.rehash(r, size); err != nil {
 		return err
 	}
@@ -201,7 +202,31 @@ func (l *Ledger) verify(size uint64, root entry.Hash) error {
 			return fmt.Errorf("%w: size %d to %d: %w", ErrDamaged, l.seal.size, size, err)
 		}
 	}
+	if err := l.verifyTiles(from, size); err != nil {
+		return err
+	}
 	return l.engineHas(size, root)
+}
+
+// verifyTiles re-reads the tiles that entries [from, size) filled, and compares
+// their roots with the hashes above them, which the root rests on.
+func (l *Ledger) verifyTiles(from, size uint64) error {
+	for level := uint(0); size>>(tileHeight*(level+1)) > 0; level++ {
+		for n := from >> (tileHeight * (level + 1)); n < size>>(tileHeight*(level+1)); n++ {
+			b, err := l.s.tile(tileID{uint8(level), n})
+			if err != nil {
+				return err
+			}
+			t, err := readTile(b)
+			if err != nil {
+				return err
+			}
+			if above, err := l.t.node((level+1)*tileHeight, n); err != nil || above != t.root() {
+				return fmt.Errorf("%w: tile %d of level %d is not that of the tree (%v)", ErrDamaged, n, level, err)
+			}
+		}
+	}
+	return nil
 }
 
 // engineHas checks that the engine has integrated at least size entries and that

@@ -1,0 +1,18 @@
+package ledger
+
+import "github.com/cockroachdb/pebble/v2"
+
+// FlipStored flips a bit of a stored entry ('c') or leaf ('l'), as failing memory
+// or a failing disk would.
+func (l *Ledger) FlipStored(space byte, i uint64) error {
+	v, err := l.s.must(keyU64(space, i), "row")
+	if err != nil {
+		return err
+	}
+	v[len(v)-1] ^= 1
+	return l.s.db.Set(keyU64(space, i), v, pebble.NoSync)
+}
+
+// FlipEdge flips a bit of a node of the tile that the committer fills: height 0
+// are leaf hashes. No commit may be in the making.
+func (l *Ledger) FlipEdge(height, i int) { l.w.edge.tiles[0].nodes[height][i][0] ^= 1 }

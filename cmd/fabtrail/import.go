@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,6 +19,7 @@ import (
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/custody/gs1/epcis"
 	"fabtrail.dev/fabtrail/internal/cli"
+	"fabtrail.dev/fabtrail/internal/problem"
 	"fabtrail.dev/fabtrail/ledger/entry"
 )
 
@@ -30,6 +32,7 @@ func importCmd() *cobra.Command {
 type importFlags struct {
 	remoteFlags
 	party, key, secret, out string
+	openings                string
 	knownOnly               bool
 }
 
@@ -48,7 +51,11 @@ statements are written to a folder instead of being submitted. Importing a docum
 twice is harmless: events are recognised by their EPCIS event hash.
 
 --secret is a file of 32 random bytes that salts manifests; it is made if missing.
-Keep it: with the same secret the same document gives the same statements.`,
+Keep it: with the same secret the same document gives the same statements.
+
+What must not stand in the open, such as the exact place of an installation, is
+sealed. --openings is the file that its openings are added to; only who has them can
+show what was sealed.`,
 		Example: `  fabtrail import epcis capture.jsonld --party https://id.gs1.org/417/9506000140001
   fabtrail import epcis capture.jsonld --party https://id.gs1.org/417/9506000140001 --key acme.pem --secret acme.secret \
     --server https://ledger.example --trust ./trust --token acme.token`,
@@ -70,6 +77,7 @@ Keep it: with the same secret the same document gives the same statements.`,
 	c.Flags().StringVar(&f.key, "key", "", "your private key file; without it nothing is signed")
 	c.Flags().StringVar(&f.secret, "secret", "", "file with the secret that salts manifests (default: KEYFILE.secret)")
 	c.Flags().StringVar(&f.out, "out", "", "write signed statements and manifests to this folder instead of submitting them")
+	c.Flags().StringVar(&f.openings, "openings", "", "file to add the openings of sealed groups to (default: KEYFILE.openings)")
 	c.Flags().BoolVar(&f.knownOnly, "known-only", false, "refuse events on units that the ledger does not know")
 	_ = c.MarkFlagRequired("party")
 	return c
@@ -104,7 +112,7 @@ func (f *importFlags) run(c *cobra.Command, doc *epcis.Document) error {
 			return err
 		}
 	}
-	return f.report(c, plan, sent)
+	return f.report(c, doc, plan, sent)
 }
 
 // readSecret reads the secret, or makes it.
@@ -144,6 +152,9 @@ func (f *importFlags) deliver(c *cobra.Command, plan *epcis.Plan) ([]client.Outc
 	if err != nil {
 		return nil, err
 	}
+	if err := f.keepOpenings(plan); err != nil { // before anything is sent: they cannot be had again without the secret
+		return nil, err
+	}
 	if f.out != "" {
 		return nil, writeAll(f.out, plan, envelopes)
 	}
@@ -168,6 +179,30 @@ func (f *importFlags) deliver(c *cobra.Command, plan *epcis.Plan) ([]client.Outc
 	s := client.Submitter{Remote: r, Trust: t}
 	sent, err := s.SubmitBatch(c.Context(), envelopes)
 	return sent, asExit(err)
+}
+
+// keepOpenings adds the openings of sealed groups to a file, as NDJSON:
+// {"statement": ID, "opening": {"group", "salt", "value"}}.
+func (f *importFlags) keepOpenings(plan *epcis.Plan) error {
+	var b []byte
+	for _, p := range plan.Statements {
+		for _, o := range p.Openings {
+			b = fmt.Appendf(b, "{\"statement\":%q,\"opening\":%s}\n", p.ID.String(), o.Marshal())
+		}
+	}
+	if len(b) == 0 {
+		return nil
+	}
+	path := f.openings
+	if path == "" {
+		path = f.key + ".openings"
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(b)
+	return errors.Join(err, file.Sync(), file.Close())
 }
 
 func signAll(plan *epcis.Plan, key crypto.Signer) ([][]byte, error) {
@@ -213,7 +248,12 @@ type imported struct {
 	Notes      []string `json:"notes,omitempty"`
 }
 
-func (f *importFlags) report(c *cobra.Command, plan *epcis.Plan, sent []client.Outcome) error {
+// ofDocument returns what is wrong with a document apart from its events.
+func ofDocument(doc *epcis.Document) []*problem.Problem {
+	return slices.DeleteFunc(slices.Clone(doc.Problems), func(p *problem.Problem) bool { _, event := p.Extra["event"]; return event })
+}
+
+func (f *importFlags) report(c *cobra.Command, doc *epcis.Document, plan *epcis.Plan, sent []client.Outcome) error {
 	effect := map[entry.Hash]string{}
 	refusedAtDoor := 0
 	for i, o := range sent {
@@ -225,7 +265,7 @@ func (f *importFlags) report(c *cobra.Command, plan *epcis.Plan, sent []client.O
 		}
 		effect[p.ID] = fmt.Sprintf("entry %d, %s", o.Recorded.Index, o.Recorded.Effect)
 	}
-	var events []imported
+	events := []imported{}
 	for _, o := range plan.Outcomes {
 		e := imported{Result: string(o.Result), Why: o.Why, Notes: o.Notes}
 		if o.Event != nil {
@@ -246,7 +286,15 @@ func (f *importFlags) report(c *cobra.Command, plan *epcis.Plan, sent []client.O
 		}
 		events = append(events, e)
 	}
-	if err := cli.Print(c, map[string]any{"events": events, "counts": plan.Counts, "refusedAtTheDoor": refusedAtDoor, "sent": len(sent)}, func(w io.Writer) {
+	defects := ofDocument(doc)
+	v := map[string]any{"valid": doc.Valid(), "problems": defects, "notes": doc.Notes, "events": events, "counts": plan.Counts, "refusedAtTheDoor": refusedAtDoor, "sent": len(sent)}
+	if err := cli.Print(c, v, func(w io.Writer) {
+		for _, p := range defects {
+			fmt.Fprintf(w, "document: %s\n    %s\n", cli.Colour(w, "red", string(epcis.ResultRefused)), p.Error())
+		}
+		for _, n := range doc.Notes {
+			fmt.Fprintf(w, "note: %s\n", n)
+		}
 		for i, e := range events {
 			printEvent(w, i, e, plan.Outcomes[i])
 		}
@@ -258,7 +306,7 @@ func (f *importFlags) report(c *cobra.Command, plan *epcis.Plan, sent []client.O
 	}); err != nil {
 		return err
 	}
-	if plan.Counts[epcis.ResultRefused] > 0 || refusedAtDoor > 0 {
+	if !doc.Valid() || plan.Counts[epcis.ResultRefused] > 0 || refusedAtDoor > 0 {
 		return cli.Quiet(cli.Failed)
 	}
 	return nil

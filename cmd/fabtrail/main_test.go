@@ -1,22 +1,93 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
 )
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"fabtrail": main,
 		"exits":    exits,
+		"isjson":   isJSON,
 	})
+}
+
+// TestScripts runs testdata/*.txt. $LEDGER and $WITNESS are free addresses.
+func TestScripts(t *testing.T) {
+	setup := withServer(t)
+	testscript.Run(t, testscript.Params{
+		Dir:  "testdata",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"jsonenv": jsonEnv},
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("LEDGER", freeAddress(t))
+			env.Setenv("WITNESS", freeAddress(t))
+			return setup(env)
+		},
+	})
+}
+
+// jsonEnv sets a variable to a text member of a JSON object:
+// jsonenv VARIABLE FILE MEMBER.
+func jsonEnv(ts *testscript.TestScript, _ bool, args []string) {
+	var v map[string]any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &v))
+	s, ok := v[args[2]].(string)
+	if !ok {
+		ts.Fatalf("there is no text %q in %s", args[2], args[1])
+	}
+	ts.Setenv(args[0], s)
+}
+
+// isJSON reads standard input and succeeds if that is exactly one JSON object with
+// the members given: isjson MEMBER...
+func isJSON() {
+	b, err := io.ReadAll(os.Stdin)
+	var v map[string]json.RawMessage
+	if err == nil {
+		err = json.Unmarshal(b, &v)
+	}
+	for _, name := range os.Args[1:] {
+		if _, ok := v[name]; !ok && err == nil {
+			err = fmt.Errorf("there is no member %q", name)
+		}
+	}
+	if err == nil && strings.Count(string(b), "\n") != 1 {
+		err = errors.New("it is not on one line")
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%v in:\n%s\n", err, b)
+		os.Exit(1)
+	}
+}
+
+// TestHelp: every command says what it does, and shows how.
+func TestHelp(t *testing.T) {
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+		if c.Short == "" {
+			t.Errorf("%s does not say what it is", c.CommandPath())
+		}
+		if !c.HasSubCommands() && !strings.Contains(c.Example, c.CommandPath()) {
+			t.Errorf("%s has no example of itself", c.CommandPath())
+		}
+	}
+	walk(root())
 }
 
 // exits runs a command and succeeds if that ends with the exit code given:

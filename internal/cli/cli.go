@@ -134,7 +134,8 @@ func codeOf(err error) int {
 		return e.Code
 	case errors.Is(err, context.Canceled):
 		return interruptCode
-	case strings.HasPrefix(err.Error(), "unknown command"), strings.HasPrefix(err.Error(), "required flag"):
+	case strings.HasPrefix(err.Error(), "unknown command"), strings.HasPrefix(err.Error(), "required flag"),
+		strings.HasPrefix(err.Error(), "if any flags in the group"):
 		return Usage
 	}
 	return Failed

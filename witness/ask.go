@@ -175,7 +175,7 @@ func (j job) post(ctx context.Context, p *peer, from uint64) (checkpoint.NoteSig
 }
 
 func refusalOf(resp *http.Response, text string) error {
-	e := &statusError{status: resp.StatusCode, text: strings.TrimSpace(text[:min(len(text), 200)])}
+	e := &statusError{status: resp.StatusCode, text: strings.TrimSpace(text[:min(len(text), 500)])}
 	if s, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16); err == nil {
 		e.retryAfter = time.Duration(s) * time.Second
 	}

@@ -37,7 +37,11 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	f := prepareFolder(t)
+	return newWorldIn(t, prepareFolder(t))
+}
+
+func newWorldIn(t *testing.T, f Folder) *world {
+	t.Helper()
 	n, srv := start(t, f)
 	charter, _, err := f.Charter()
 	if err != nil {

@@ -187,7 +187,7 @@ func (n *Node) Findings(_ context.Context, who api.Caller, since uint64, limit i
 			next = f.Index
 			return false
 		}
-		if !who.Has(api.ScopeAudit) && !who.Has(api.ScopeAdmin) && f.Accused != who.Party && !n.concerns(f, who.Party) {
+		if !n.mayKnow(who, func() bool { return f.Accused == who.Party || n.concerns(f, who.Party) }) {
 			return true
 		}
 		units := make([]api.FindingUnit, len(f.Units))

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"slices"
 
 	"fabtrail.dev/fabtrail/api"
 	"fabtrail.dev/fabtrail/custody"
@@ -34,36 +33,14 @@ func (n *Node) Unit(_ context.Context, who api.Caller, q api.UnitQuery) ([]byte,
 		return nil, err
 	}
 	a, h, err := answer.Assemble(reader{n.ledger.Published(), n.ledger.Manifest}, uri,
-		answer.Options{Have: answer.ParseHave(q.Have), Manifests: n.members, Read: n.entries, Evidence: evidence(who)})
+		answer.Options{Have: answer.ParseHave(q.Have), Manifests: n.members, Read: n.entries, Evidence: n.evidence(who)})
 	if err != nil {
 		return nil, asProblem(err)
 	}
-	if a.Form != answer.Absent && !entitled(who, key, h) {
+	if a.Form != answer.Absent && n.unitGrant(who, key, h) != Full {
 		a = answer.NewStatus(uri, StatusWord(h))
 	}
 	return a.Marshal()
-}
-
-// evidence says which restricted entries outside of the closure the caller may see
-// as the evidence of a finding: an auditor all, a party its own.
-func evidence(who api.Caller) func(custody.Item) bool {
-	return func(it custody.Item) bool {
-		if who.Has(api.ScopeAudit) || who.Has(api.ScopeAdmin) {
-			return true
-		}
-		actor := ""
-		switch b := it.Signed.Statement.Body.(type) {
-		case *custody.RoutePolicy:
-			actor = b.Actor
-		case *custody.SerialBlock:
-			actor = b.Actor
-		default:
-			if it.Signed.Statement.Event != nil {
-				actor = it.Signed.Statement.Event.Actor
-			}
-		}
-		return who.Known() && actor == who.Party
-	}
 }
 
 // pedigreeKey takes the key from the header or parameter, else from the code
@@ -73,22 +50,6 @@ func pedigreeKey(text string, scanned []byte) ([]byte, error) {
 		return scanned, nil
 	}
 	return gs1.ParsePedigreeKey(text)
-}
-
-// entitled says who may see the statements about a unit: auditors, the parties
-// that take part in its history, and whoever holds the key printed on it.
-func entitled(who api.Caller, key []byte, h *custody.History) bool {
-	if who.Has(api.ScopeAudit) || who.Has(api.ScopeAdmin) {
-		return true
-	}
-	if who.Known() && slices.Contains(h.Parties(), who.Party) {
-		return true
-	}
-	if len(key) == 0 || h.Unit.Pedigree.IsZero() {
-		return false
-	}
-	digest, err := custody.PedigreeDigest(key)
-	return err == nil && digest == h.Unit.Pedigree
 }
 
 // StatusWord is all that a stranger with nothing but a serial learns: "stopped"

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -274,9 +275,9 @@ func TestRepeats(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	cfg := config(vfs.NewMem())
-	full := false
+	var full atomic.Bool
 	cfg.DiskFree = func() (uint64, uint64, error) {
-		if full {
+		if full.Load() {
 			return 1 << 30, 1 << 40, nil
 		}
 		return 1 << 40, 1 << 40, nil
@@ -310,7 +311,7 @@ func TestRefusals(t *testing.T) {
 	} else if got, err := l.Published().ManifestOf(r.Index); err != nil || got != sum {
 		t.Fatal(got, err)
 	}
-	full = true
+	full.Store(true)
 	if r := l.Append(ctx, []ledger.Submission{ledgertest.Submission("full")})[0]; !errors.Is(r.Err, ledger.ErrStorageFull) {
 		t.Fatal(r.Err)
 	}
@@ -320,7 +321,7 @@ func TestRefusals(t *testing.T) {
 	if _, err := l.Receipt(lost.ID); err != nil {
 		t.Fatal("reads must go on:", err)
 	}
-	full = false
+	full.Store(false)
 	one(t, l, "full")
 }
 

@@ -512,7 +512,7 @@ func TestFsck(t *testing.T) {
 		{"topic's entries", "index-row", 0, edit(hash('r', ledgertest.Topic("t3")), func(v []byte) []byte { v[len(v)-1]++; return v })},
 		{"topic gone", "index-root", 300, edit(hash('r', ledgertest.Topic("t3")), drop)},
 		{"chunk", "index-row", 0, edit(append(hash('R', ledgertest.Topic("all")), 0, 0, 0, 1), flip(0))},
-		{"note", "note", 0, edit(u64('n', 301), flip(3))},
+		{"note", "note", 301, edit(u64('n', 301), flip(3))},
 		{"cosignature", "note", 301, edit(u64('n', 301), func(v []byte) []byte { return v[:strings.LastIndex(string(v), "— ")] })},
 		{"head", "root", 301, edit([]byte("mh"), flip(9))},
 		{"size", "head", 300, edit([]byte("mh"), func(v []byte) []byte { v[7]--; return v })},

@@ -3,11 +3,9 @@ package witness
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -61,11 +59,23 @@ type ring struct {
 	log    *testLog
 	policy *checkpoint.Policy
 	sites  []*site
+	other  *site // one that the policy does not know
 	clock  *clock
 	stop   chan struct{} // closed at the end: releases handlers that hang
+	stores []*FileStore  // to close at the end
 }
 
 var passed = func() chan time.Time { c := make(chan time.Time); close(c); return c }()
+
+func newSite(t testing.TB, name string, now *clock) *site {
+	t.Helper()
+	s := &site{name: name}
+	s.fixture = newWitness(t, name+".example", func(c *Config) { c.Clock = now.Now })
+	s.fixture.clock = now
+	s.srv = httptest.NewServer(s)
+	t.Cleanup(s.srv.Close)
+	return s
+}
 
 func newRing(t testing.TB, n, need int, change ...func(*CollectorConfig)) *ring {
 	t.Helper()
@@ -73,12 +83,9 @@ func newRing(t testing.TB, n, need int, change ...func(*CollectorConfig)) *ring 
 	var policy strings.Builder
 	fmt.Fprintf(&policy, "log %s\n", r.log.signer.VKey())
 	members := ""
+	r.other = newSite(t, "other", r.clock)
 	for i := range n {
-		s := &site{name: fmt.Sprintf("w%d", i+1)}
-		s.fixture = newWitness(t, s.name+".example", func(c *Config) { c.Clock = r.clock.Now })
-		s.fixture.clock = r.clock
-		s.srv = httptest.NewServer(s)
-		t.Cleanup(s.srv.Close)
+		s := newSite(t, fmt.Sprintf("w%d", i+1), r.clock)
 		r.sites = append(r.sites, s)
 		fmt.Fprintf(&policy, "witness %s %s %s/\n", s.name, s.vkey, s.srv.URL)
 		members += " " + s.name
@@ -103,6 +110,9 @@ func newRing(t testing.TB, n, need int, change ...func(*CollectorConfig)) *ring 
 	t.Cleanup(func() {
 		close(r.stop)
 		r.Close()
+		for _, store := range r.stores {
+			_ = store.Close()
+		}
 		tr.CloseIdleConnections()
 	})
 	return r
@@ -132,227 +142,6 @@ func (r *ring) good(t testing.TB, note []byte, size uint64) []string {
 		names = append(names, s.Name)
 	}
 	return names
-}
-
-func status(code int, body string) func(*ring, *site) http.HandlerFunc {
-	return func(*ring, *site) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(code)
-			_, _ = io.WriteString(w, body)
-		}
-	}
-}
-
-func conflicts(body, ctype string) func(*ring, *site) http.HandlerFunc {
-	return func(*ring, *site) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", ctype)
-			w.WriteHeader(409)
-			_, _ = io.WriteString(w, body)
-		}
-	}
-}
-
-// signs answers 200 with a line that make builds from the checkpoint asked about.
-func signs(make func(r *ring, s *site, cp checkpoint.Checkpoint) string) func(*ring, *site) http.HandlerFunc {
-	return func(r *ring, s *site) http.HandlerFunc {
-		return func(w http.ResponseWriter, q *http.Request) {
-			b, _ := io.ReadAll(q.Body)
-			req, err := ParseRequest(b)
-			if err != nil {
-				w.WriteHeader(400)
-				return
-			}
-			_, _ = io.WriteString(w, make(r, s, req.Checkpoint))
-		}
-	}
-}
-
-// cosigAt is the site's true cosignature at an offset from now.
-func cosigAt(s *site, text string, d time.Duration) checkpoint.NoteSig {
-	sig, err := s.cfg.Signer.Cosign(text, uint64(s.clock.Now().Add(d).Unix()))
-	if err != nil {
-		panic(err)
-	}
-	return sig
-}
-
-func hang(r *ring, _ *site) http.HandlerFunc {
-	return func(_ http.ResponseWriter, q *http.Request) {
-		_, _ = io.Copy(io.Discard, q.Body)
-		select {
-		case <-r.stop:
-		case <-q.Context().Done():
-		}
-	}
-}
-
-// behaviours is every way in which a witness is known to go wrong, with the
-// outcome that is counted. "cosigned" ones are odd, not wrong.
-var behaviours = []struct {
-	name    string
-	do      func(*ring, *site) http.HandlerFunc
-	outcome string
-}{
-	{"connection reset", func(*ring, *site) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
-			c, _, err := w.(http.Hijacker).Hijack()
-			if err == nil {
-				_ = c.(*net.TCPConn).SetLinger(0)
-				_ = c.Close()
-			}
-		}
-	}, "error"},
-	{"closed in mid answer", func(*ring, *site) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Length", "100")
-			_, _ = io.WriteString(w, "— ")
-		}
-	}, "error"},
-	{"bad request", status(400, "no"), "status-400"},
-	{"forbidden", status(403, "no"), "status-403"},
-	{"not found", status(404, "no"), "status-404"},
-	{"unprocessable", status(422, "no"), "status-422"},
-	{"too many requests", status(429, "no"), "status-429"},
-	{"server error", status(500, strings.Repeat("x", 5000)), "status-500"},
-	{"unavailable", status(503, ""), "status-503"},
-	{"created", status(201, "— x AAAAAAA=\n"), "status-201"},
-	{"empty 200", status(200, ""), "bad-answer"},
-	{"page for an answer", status(200, "<html>\n"), "bad-answer"},
-	{"good line in a huge body", signs(func(_ *ring, s *site, cp checkpoint.Checkpoint) string {
-		junk := checkpoint.NoteSig{Name: "x", Sig: make([]byte, maxAnswer/100)}
-		return cosigAt(s, cp.Text(), 0).Line() + strings.Repeat(junk.Line(), 100)
-	}), "bad-answer"},
-	{"endless body", func(r *ring, _ *site) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
-			for lines := []byte(strings.Repeat("— x AAAAAAA=\n", 1000)); ; {
-				if _, err := w.Write(lines); err != nil {
-					return
-				}
-			}
-		}
-	}, "bad-answer"},
-	{"409 without its type", conflicts("3\n", "text/plain"), "status-409"},
-	{"409 with a charset", conflicts("3\n", "text/x.tlog.size; charset=utf-8"), "status-409"},
-	{"409 with garbage", conflicts("three\n", sizeType), "bad-answer"},
-	{"409 with a leading zero", conflicts("03\n", sizeType), "bad-answer"},
-	{"409 without a newline", conflicts("3", sizeType), "bad-answer"},
-	{"409 lies up", conflicts("1000000\n", sizeType), "ahead"},
-	{"409 lies down, again and again", conflicts("3\n", sizeType), "conflict"},
-	{"409 with what was sent", conflicts("0\n", sizeType), "conflict"},
-	{"redirect to a good one", func(r *ring, _ *site) http.HandlerFunc {
-		return func(w http.ResponseWriter, q *http.Request) {
-			http.Redirect(w, q, r.sites[0].srv.URL+"/add-checkpoint", http.StatusTemporaryRedirect)
-		}
-	}, "redirect"},
-	{"bad signature", signs(func(_ *ring, s *site, cp checkpoint.Checkpoint) string {
-		sig := cosigAt(s, cp.Text(), 0)
-		sig.Sig[40] ^= 1
-		return sig.Line()
-	}), "bad-signature"},
-	{"key of another", signs(func(r *ring, _ *site, cp checkpoint.Checkpoint) string {
-		return cosigAt(r.sites[0], cp.Text(), 0).Line()
-	}), "bad-signature"},
-	{"other key under its name", signs(func(r *ring, s *site, cp checkpoint.Checkpoint) string {
-		sig := cosigAt(r.sites[0], cp.Text(), 0)
-		sig.Name, sig.KeyID = s.vkey.Name, s.vkey.ID
-		return sig.Line()
-	}), "bad-signature"},
-	{"cosignature of another size", signs(func(r *ring, s *site, _ checkpoint.Checkpoint) string {
-		return cosigAt(s, r.log.cp(39).Text(), 0).Line()
-	}), "bad-signature"},
-	{"cosignature of another origin", signs(func(_ *ring, s *site, cp checkpoint.Checkpoint) string {
-		cp.Origin = "other.example"
-		return cosigAt(s, cp.Text(), 0).Line()
-	}), "bad-signature"},
-	{"time zero", signs(func(_ *ring, s *site, cp checkpoint.Checkpoint) string {
-		sig := cosigAt(s, cp.Text(), 0)
-		binary.BigEndian.PutUint64(sig.Sig, 0)
-		return sig.Line()
-	}), "bad-signature"},
-	{"a day ahead", signs(func(_ *ring, s *site, cp checkpoint.Checkpoint) string {
-		return cosigAt(s, cp.Text(), 24*time.Hour).Line()
-	}), "skew"},
-	{"a day behind", signs(func(_ *ring, s *site, cp checkpoint.Checkpoint) string {
-		return cosigAt(s, cp.Text(), -24*time.Hour).Line()
-	}), "skew"},
-	{"the end of time", signs(func(_ *ring, s *site, cp checkpoint.Checkpoint) string {
-		sig, _ := s.cfg.Signer.Cosign(cp.Text(), 1<<63-1)
-		return sig.Line()
-	}), "skew"},
-	{"line cut off", signs(func(_ *ring, s *site, cp checkpoint.Checkpoint) string {
-		return strings.TrimSuffix(cosigAt(s, cp.Text(), 0).Line(), "\n")
-	}), "bad-answer"},
-	{"carriage return", signs(func(_ *ring, s *site, cp checkpoint.Checkpoint) string {
-		return strings.TrimSuffix(cosigAt(s, cp.Text(), 0).Line(), "\n") + "\r\n"
-	}), "bad-answer"},
-	{"whole note for lines", signs(func(_ *ring, s *site, cp checkpoint.Checkpoint) string {
-		return cp.Text() + "\n" + cosigAt(s, cp.Text(), 0).Line()
-	}), "bad-answer"},
-	{"line twice", signs(func(_ *ring, s *site, cp checkpoint.Checkpoint) string {
-		return strings.Repeat(cosigAt(s, cp.Text(), 0).Line(), 2)
-	}), "cosigned"},
-	{"lines of others beside", signs(func(r *ring, s *site, cp checkpoint.Checkpoint) string {
-		return cosigAt(r.sites[0], cp.Text(), time.Second).Line() + cosigAt(s, cp.Text(), 0).Line() + "— x AAAAAAA=\n"
-	}), "cosigned"},
-	{"an older one beside", signs(func(_ *ring, s *site, cp checkpoint.Checkpoint) string {
-		return cosigAt(s, cp.Text(), -2*time.Hour).Line() + cosigAt(s, cp.Text(), time.Second).Line()
-	}), "cosigned"},
-	{"four minutes off", signs(func(_ *ring, s *site, cp checkpoint.Checkpoint) string {
-		return cosigAt(s, cp.Text(), -4*time.Minute).Line()
-	}), "cosigned"},
-}
-
-// One of three misbehaves: with a quorum of two it is left out, with a quorum of
-// three there is none, and once it behaves again all is well.
-func TestCollectorMatrix(t *testing.T) {
-	for _, b := range behaviours {
-		for need := 2; need <= 3; need++ {
-			t.Run(fmt.Sprintf("%s, %d of 3", b.name, need), func(t *testing.T) {
-				r := newRing(t, 3, need, waitAll)
-				bad := r.sites[2]
-				bad.be(b.do(r, bad))
-				note, err := r.cosign(t.Context(), t, 20)
-				fine := b.outcome == "cosigned"
-				switch {
-				case fine:
-					if got := r.good(t, note, 20); len(got) != 3 {
-						t.Fatalf("cosigned by %v", got)
-					}
-				case need == 2:
-					if err != nil {
-						t.Fatal(err)
-					}
-					if got := r.good(t, note, 20); !slices.Equal(got, []string{"w1", "w2"}) {
-						t.Fatalf("cosigned by %v", got)
-					}
-				default:
-					var no *NoQuorumError
-					if !errors.As(err, &no) || !errors.Is(err, checkpoint.ErrNoQuorum) || note != nil {
-						t.Fatalf("%q, %v; want no quorum", note, err)
-					}
-					if no.Got != 2 || len(no.Failures) != 1 || no.Failures[0].Name != "w3" || len(err.Error()) > 1000 {
-						t.Fatalf("%+v", no)
-					}
-				}
-				if n := testutil.ToFloat64(r.cfg.Metrics.answers.WithLabelValues("w3", b.outcome)); n != 1 {
-					t.Errorf("%v answers counted as %s", n, b.outcome)
-				}
-				bad.be(nil)
-				r.clock.Add(time.Minute) // its backoff is over
-				for range 2 {            // a lie about its size may cost one more round
-					note, err = r.cosign(t.Context(), t, 30)
-					r.clock.Add(time.Minute)
-				}
-				if err != nil {
-					t.Fatalf("afterwards: %v", err)
-				}
-				if got := r.good(t, note, 30); len(got) != 3 {
-					t.Errorf("afterwards cosigned by %v", got)
-				}
-			})
-		}
-	}
 }
 
 // With n witnesses of which some refuse, there is a checkpoint exactly if the

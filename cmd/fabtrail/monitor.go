@@ -84,7 +84,11 @@ func (f *monitorFlags) run(c *cobra.Command) error {
 
 // monitor assembles what watches.
 func (f *monitorFlags) monitor() (*client.Monitor, error) {
-	r, err := f.remote()
+	if _, err := f.remote(); err != nil {
+		return nil, err
+	}
+	opt := client.Options{Attempts: 2, Timeout: 10 * time.Second} // the next round comes soon
+	r, err := client.NewRemote(f.server, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +100,7 @@ func (f *monitorFlags) monitor() (*client.Monitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	witnesses, err := t.WitnessesOf(client.Options{Attempts: 2, Timeout: 10 * time.Second})
+	witnesses, err := t.WitnessesOf(opt)
 	if err != nil {
 		return nil, cli.WithCode(cli.Usage, err)
 	}

@@ -179,6 +179,9 @@ func OpenHistory(ds []DSSE, keys KeyLookup, read func(i int, s *Statement)) ([]*
 	}
 	allGood := n > 1 && batch.Verify()
 	for i, p := range ps {
+		if errs[i] != nil {
+			continue // refused already: its checks are not all there
+		}
 		for _, c := range p.checks {
 			if _, ok := c.key.Public.(ed25519.PublicKey); ok && allGood {
 				continue

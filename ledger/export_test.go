@@ -1,6 +1,10 @@
 package ledger
 
-import "github.com/cockroachdb/pebble/v2"
+import (
+	"runtime"
+
+	"github.com/cockroachdb/pebble/v2"
+)
 
 // FlipStored flips a bit of a stored entry ('c') or leaf ('l'), as failing memory
 // or a failing disk would.
@@ -16,3 +20,16 @@ func (l *Ledger) FlipStored(space byte, i uint64) error {
 // FlipEdge flips a bit of a node of the tile that the committer fills: height 0
 // are leaf hashes. No commit may be in the making.
 func (l *Ledger) FlipEdge(height, i int) { l.w.edge.tiles[0].nodes[height][i][0] ^= 1 }
+
+// WaitQueued returns when n submissions wait for the committer.
+func (l *Ledger) WaitQueued(n int) {
+	for {
+		l.queue.mu.Lock()
+		have := len(l.queue.items)
+		l.queue.mu.Unlock()
+		if have >= n {
+			return
+		}
+		runtime.Gosched()
+	}
+}

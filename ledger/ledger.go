@@ -158,6 +158,16 @@ func (l *Ledger) Err() error {
 	}
 }
 
+// refuses is nil, or why nothing is taken any more.
+func (l *Ledger) refuses() error {
+	select {
+	case <-l.closing:
+		return ErrClosed
+	default:
+		return l.Err()
+	}
+}
+
 // Failed is closed when the ledger stops.
 func (l *Ledger) Failed() <-chan struct{} { return l.failed }
 
@@ -192,7 +202,7 @@ func (l *Ledger) Append(ctx context.Context, subs []Submission) []Result {
 		}
 		return res
 	}
-	if err := l.Err(); err != nil {
+	if err := l.refuses(); err != nil {
 		return fill(err)
 	}
 	n := int64(len(subs))
@@ -239,6 +249,9 @@ func (l *Ledger) precheck(it *item) error {
 		return fmt.Errorf("%w: statement ID is %s, the payload's is %s", entry.ErrMalformed, it.sub.ID, id)
 	}
 	_, _, found, err := l.s.statement(it.sub.ID)
+	if err != nil && errors.Is(l.refuses(), ErrClosed) {
+		return ErrClosed // it was closed meanwhile
+	}
 	if err != nil {
 		l.fail(err)
 		return l.Err()
@@ -381,6 +394,12 @@ func (l *Ledger) idle() bool { return l.sealing.Load() == 0 && l.queue.empty() }
 // ends with an index commitment if any entry waits for one; forced asks for one
 // in any case, if the log is not empty.
 func (l *Ledger) step(items []*item, due bool, forced []chan error) (published bool, err error) {
+	// Once the ledger has failed, the writer may hold half a commit: nothing is
+	// built on that.
+	if err := l.Err(); err != nil {
+		l.finish(&commit{items: items, forced: forced})
+		return false, err
+	}
 	c, o := l.w.begin()
 	c.items, c.forced = items, forced
 	full := l.diskFull()
@@ -459,7 +478,7 @@ func (l *Ledger) finish(c *commit) {
 
 // PutManifest keeps a manifest durably under its SHA-256, which it returns.
 func (l *Ledger) PutManifest(b []byte) (entry.Hash, error) {
-	if err := l.Err(); err != nil {
+	if err := l.refuses(); err != nil {
 		return entry.Hash{}, err
 	}
 	if l.diskFull() {

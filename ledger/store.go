@@ -238,6 +238,7 @@ func (s *store) record(i uint64) (record, error) {
 
 // statement looks an ID up.
 func (s *store) statement(id entry.Hash) (index uint64, effect string, ok bool, err error) {
+	defer rescue(&err)
 	v, c, err := s.db.Get(keyHash(keyID, id))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return 0, "", false, nil

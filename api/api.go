@@ -25,6 +25,10 @@ type Config struct {
 	Trust      Trust
 	Health     Health
 
+	// Certificates lets verified client certificates stand for parties; nil: they
+	// do not.
+	Certificates Certificates
+
 	// Registry is served at /metrics; the API registers its own metrics with it.
 	Registry *prometheus.Registry
 	// Limits bounds what callers may use; a zero field has its value of

@@ -88,7 +88,7 @@ func (a *API) serve(r route) echo.HandlerFunc {
 		if req.Header.Get("Content-Encoding") != "" {
 			return problem.New("unsupported_media_type", "Content-Encoding", "compressed bodies are not read").WithHint("send the body as it is")
 		}
-		if r.cors && req.Header.Get("Authorization") == "" {
+		if r.cors && req.Header.Get("Authorization") == "" && !hasCertificate(req) {
 			c.Response().Header().Set("Access-Control-Allow-Origin", "*")
 			c.Response().Header().Set("Cross-Origin-Resource-Policy", "cross-origin")
 		}
@@ -136,6 +136,9 @@ func (a *API) authenticate(c echo.Context, need access) (Caller, error) {
 		return Caller{}, a.failedToken(c, err)
 	}
 	if token == "" {
+		if who, ok := a.certified(c.Request()); ok {
+			return who, checkScopes(who, need)
+		}
 		if need.token == tokenOptional {
 			return Caller{}, nil
 		}
@@ -146,11 +149,15 @@ func (a *API) authenticate(c echo.Context, need access) (Caller, error) {
 	if err != nil {
 		return Caller{}, a.failedToken(c, err)
 	}
+	return who, checkScopes(who, need)
+}
+
+func checkScopes(who Caller, need access) error {
 	if need.token == tokenRequired && !who.hasAny(need.scopes) {
-		return Caller{}, problem.New("scope_missing", "", "the token has none of the scopes that this needs").
+		return problem.New("scope_missing", "", "the token has none of the scopes that this needs").
 			WithHint("get a token with the scope %s", orWords(need.scopes)).With("scopes", need.scopes)
 	}
-	return who, nil
+	return nil
 }
 
 func orWords(scopes []Scope) string {

@@ -117,6 +117,7 @@ type serveFlags struct {
 	jwks, issuer          string
 	tlsCert, tlsKey, tlsC string
 	noFindings            bool
+	connections           int
 }
 
 func serveCmd() *cobra.Command {
@@ -150,7 +151,8 @@ completeness checked; they count towards the quorum with --count-index.`,
 	fl.StringVar(&f.issuer, "issuer", "", "that issuer's name (iss)")
 	fl.StringVar(&f.tlsCert, "tls-cert", "", "certificate chain (PEM): serve HTTPS")
 	fl.StringVar(&f.tlsKey, "tls-key", "", "private key of the certificate (PEM)")
-	fl.StringVar(&f.tlsC, "client-ca", "", "CA (PEM) whose client certificates are accepted")
+	fl.StringVar(&f.tlsC, "client-ca", "", "CA (PEM) of parties' client certificates: one with an enrolled key stands for its party")
+	fl.IntVar(&f.connections, "max-connections", node.DefaultConnections, "connections open at once; more take the place of those idle longest")
 	fl.BoolVar(&f.noFindings, "no-findings", false, "do not publish findings of the ledger's own")
 	c.MarkFlagsRequiredTogether("tls-cert", "tls-key")
 	c.MarkFlagsRequiredTogether("jwks", "issuer")
@@ -191,7 +193,7 @@ func serve(c *cobra.Command, f serveFlags) error {
 	}
 	log := logger(c)
 	n, err := node.Open(c.Context(), node.Config{
-		Folder: node.Folder(f.dir), Log: log, JWKS: f.jwks, Issuer: f.issuer, NoDetector: f.noFindings,
+		Folder: node.Folder(f.dir), Log: log, JWKS: f.jwks, Issuer: f.issuer, NoDetector: f.noFindings, MaxConnections: f.connections,
 	})
 	if err != nil {
 		return err

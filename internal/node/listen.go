@@ -13,7 +13,8 @@ import (
 )
 
 // TLS names the files of a server's certificate, and of the CA whose client
-// certificates are accepted (empty: none are asked for).
+// certificates are accepted (empty: none are asked for). What a client's certificate
+// is good for is said at CertificateParty.
 type TLS struct {
 	Cert, Key, ClientCA string
 }
@@ -22,16 +23,21 @@ type TLS struct {
 const drain = 10 * time.Second
 
 // Listen serves until ctx ends or failed yields an error, then lets requests in
-// flight end. ready is called with the address once the socket listens.
-func Listen(ctx context.Context, srv *http.Server, addr string, files *TLS, failed <-chan error, ready func(addr string)) error {
+// flight end. It holds at most conns connections open; 0: DefaultConnections. ready
+// is called with the address once the socket listens.
+func Listen(ctx context.Context, srv *http.Server, addr string, files *TLS, conns int, failed <-chan error, ready func(addr string)) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
 	}
+	bounded := boundConnections(l, conns)
+	l, srv.ConnState = bounded, bounded.watch
 	if files != nil {
-		if l, err = tlsListener(l, files); err != nil {
-			return err
+		secure, err := tlsListener(l, files)
+		if err != nil {
+			return errors.Join(err, l.Close())
 		}
+		l = secure
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()

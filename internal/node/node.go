@@ -30,10 +30,12 @@ type Config struct {
 	Clock func() time.Time
 	Log   *slog.Logger
 
-	JWKS       string // file or URL of an OIDC issuer's keys; with Issuer
-	Issuer     string
-	Limits     api.Limits
-	CosignWait time.Duration // how long an append waits for the quorum; 0: the ledger's default
+	JWKS   string // file or URL of an OIDC issuer's keys; with Issuer
+	Issuer string
+	Limits api.Limits
+	// MaxConnections bounds the connections open at once; 0: DefaultConnections.
+	MaxConnections int
+	CosignWait     time.Duration // how long an append waits for the quorum; 0: the ledger's default
 	// NoDetector keeps the ledger from publishing findings of its own. They can
 	// still be read from its views.
 	NoDetector bool
@@ -268,7 +270,7 @@ func (n *Node) Tick(ctx context.Context) error { return n.ledger.Tick(ctx) }
 // Serve answers HTTP at addr until ctx ends, then finishes what is in flight.
 // ready is called with the address once the socket listens.
 func (n *Node) Serve(ctx context.Context, addr string, tls *TLS, ready func(addr string)) error {
-	return Listen(ctx, api.NewServer(n.api, n.cfg.Log), addr, tls, n.failed, ready)
+	return Listen(ctx, api.NewServer(n.api, n.cfg.Log), addr, tls, n.cfg.MaxConnections, n.failed, ready)
 }
 
 // Close finishes what is in flight and closes everything. It may be called twice,

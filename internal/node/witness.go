@@ -141,7 +141,7 @@ func (w *Witness) Serve(ctx context.Context, addr string, files *TLS, ready func
 		MaxHeaderBytes:    8 << 10,
 		ErrorLog:          slog.NewLogLogger(w.log.Handler(), slog.LevelWarn),
 	}
-	return Listen(ctx, srv, addr, files, nil, ready)
+	return Listen(ctx, srv, addr, files, 0, nil, ready)
 }
 
 // Close closes the witness's store.

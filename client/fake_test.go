@@ -34,6 +34,8 @@ type fake struct {
 	mangle  func(*Appended)                // lies about statements
 	records map[entry.Hash]*Appended
 	units   func(*answer.Answer) // sees and changes every answer
+	many    func(*answer.Many)   // the same of answers about many units
+	most    int                  // units that fit into one answer; 0: all
 	dropped string               // path of a tile that is not served
 	calls   map[string]int       // requests by method and route
 }
@@ -61,6 +63,7 @@ func (f *fake) remote(t testing.TB, opt Options) *Remote {
 	handle("GET /v1/statements/{id}", f.statement)
 	handle("PUT /v1/manifests/{sum}", f.manifest)
 	handle("GET /v1/units/{uri}", f.unit)
+	handle("POST /v1/units:check", f.checkUnits)
 	handle("GET /v1/entries", f.entries)
 	handle("GET /v1/proofs/consistency", f.consistency)
 	handle("GET /tile/", f.tile)
@@ -203,6 +206,38 @@ func (f *fake) unit(w http.ResponseWriter, r *http.Request) {
 		f.units(a)
 	}
 	b, _ := a.Marshal()
+	w.Write(b)
+}
+
+func (f *fake) checkUnits(w http.ResponseWriter, r *http.Request) {
+	var q UnitsQuery
+	if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
+		refuse(w, err)
+		return
+	}
+	if f.most > 0 && len(q.Units) > f.most {
+		refuse(w, problem.New("too_large", "/units", "ask for fewer"))
+		return
+	}
+	var uris []string
+	for _, u := range q.Units {
+		uris = append(uris, u.URI)
+	}
+	m, err := answer.AssembleMany(f.View(), uris, answer.Options{Have: answer.ParseHave(r.Header.Get(answer.HaveHeader)), Evidence: all},
+		func(i int, _ *custody.History) (string, error) {
+			if q.Units[i].Key == "none" {
+				return "known", nil
+			}
+			return "", nil
+		})
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	if f.many != nil {
+		f.many(m)
+	}
+	b, _ := m.Marshal()
 	w.Write(b)
 }
 

@@ -68,18 +68,10 @@ const staleRetries = 3
 // what is no unit's identifier; all that concerns ledger and unit is in the
 // Report.
 func (v *Verifier) VerifyUnit(ctx context.Context, what, pedigree string) (*Report, error) {
-	scanned, err := gs1.Scan(what)
+	uri, pedigree, err := scan(Code{what, pedigree})
 	if err != nil {
 		return nil, err
 	}
-	if pedigree == "" && len(scanned.Pedigree) > 0 {
-		pedigree = gs1.FormatPedigreeKey(scanned.Pedigree)
-	}
-	if k := scanned.ID.Kind; k != gs1.Unit && k != gs1.Container {
-		return nil, problem.New("invalid_identifier", "", "%s is a %s, not one serialised unit", scanned.ID, k).
-			WithHint("give the code on the unit itself, with its serial")
-	}
-	uri := scanned.ID.URI()
 	have := v.parts().Have()
 	for try := 1; ; try++ {
 		b, err := v.Remote.unitAnswer(ctx, uri, pedigree, have, answer.MaxSize)
@@ -99,6 +91,22 @@ func (v *Verifier) VerifyUnit(ctx context.Context, what, pedigree string) (*Repo
 			return r, nil
 		}
 	}
+}
+
+// scan reads what is on a unit: its canonical URI and its pedigree key, if any.
+func scan(c Code) (uri, pedigree string, err error) {
+	scanned, err := gs1.Scan(c.Text)
+	if err != nil {
+		return "", "", err
+	}
+	if c.Pedigree == "" && len(scanned.Pedigree) > 0 {
+		c.Pedigree = gs1.FormatPedigreeKey(scanned.Pedigree)
+	}
+	if k := scanned.ID.Kind; k != gs1.Unit && k != gs1.Container {
+		return "", "", problem.New("invalid_identifier", "", "%s is a %s, not one serialised unit", scanned.ID, k).
+			WithHint("give the code on the unit itself, with its serial")
+	}
+	return scanned.ID.URI(), c.Pedigree, nil
 }
 
 // retry says whether asking again may give a better answer.
@@ -128,10 +136,7 @@ func (v *Verifier) verify(ctx context.Context, uri string, b []byte) (*Report, r
 	}
 	r.ServerWord = a.Word
 	if a.Form == answer.Status {
-		r.Word, r.Sentence = custody.StatusOnly, custody.Sentences[custody.StatusOnly]
-		r.Reasons = []custody.Reason{{Code: "status", Weight: custody.WeightNote, Word: custody.StatusOnly,
-			Text: fmt.Sprintf("the server says %q and proves nothing", a.Word)}}
-		return r, retryNo
+		return r.statusOnly(), retryNo
 	}
 	seen, again := v.checkpoint(ctx, r, []byte(a.Checkpoint))
 	if seen == nil {
@@ -144,20 +149,35 @@ func (v *Verifier) verify(ctx context.Context, uri string, b []byte) (*Report, r
 	if !v.commitment(r, seen, src) {
 		return r, retryNo
 	}
-	h, err := custody.Walk(src, uri)
+	return r, v.unit(r, seen, src)
+}
+
+// statusOnly ends a verification that was given one word.
+func (r *Report) statusOnly() *Report {
+	r.Word, r.Sentence = custody.StatusOnly, custody.Sentences[custody.StatusOnly]
+	r.Reasons = []custody.Reason{{Code: "status", Weight: custody.WeightNote, Word: custody.StatusOnly,
+		Text: fmt.Sprintf("the server says %q and proves nothing", r.ServerWord)}}
+	return r
+}
+
+// unit judges the unit of r from a source whose checkpoint and commitment hold.
+func (v *Verifier) unit(r *Report, seen *Seen, src *answer.Source) retry {
+	h, err := custody.Walk(src, r.URI)
 	if err != nil {
-		return r.fault(err), missing(err)
+		r.fault(err)
+		return missing(err)
 	}
 	if err := src.CheckLists(h); err != nil {
-		return r.fault(err), retryNo
+		r.fault(err)
+		return retryNo
 	}
-	r.pass(CheckAnswer, "%d lists, %d entries and their signatures hold", src.Topics(), src.Items())
+	r.pass(CheckAnswer, "%d lists, %d entries and their signatures hold", len(h.Topics), len(h.Items))
 	if !r.charter(v.Trust, h) {
-		return r, retryNo
+		return retryNo
 	}
 	v.judge(r, h, src)
 	r.Claim = r.claim(len(h.Entries()), seen.Size)
-	return r, retryNo
+	return retryNo
 }
 
 // missing says whether an answer failed because it relies on parts that are not

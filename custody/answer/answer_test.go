@@ -3,6 +3,7 @@ package answer_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"reflect"
 	"testing"
 
@@ -192,6 +193,146 @@ func TestParts(t *testing.T) {
 	list, err := src.List(entry.Topic{Kind: entry.TopicKey, Value: key.String()})
 	if err != nil || len(list) != 2 {
 		t.Errorf("the list of the revoked key has %d entries, %v", len(list), err)
+	}
+}
+
+// A client that knows a long list gets what was added to it, and finds the same.
+func TestGrowth(t *testing.T) {
+	w := answertest.NewWorld(answertest.NewLog(t))
+	maker := w.Parties["maker"]
+	w.Block("L1", 1000)
+	use := func(from, to int) {
+		for n := from; n < to; n++ {
+			w.Pack(maker, 7, 1, w.Commission(fmt.Sprintf("U%d", n), "L1"))
+		}
+		w.Publish()
+	}
+	uri := w.Container(7) // opened again and again
+	topic := entry.Topic{Kind: entry.TopicUnit, Value: uri}
+	find := func(a *answer.Answer) *answer.Topic {
+		for i := range a.Topics {
+			if a.Topics[i].Kind == topic.Kind && a.Topics[i].Value == topic.Value {
+				return &a.Topics[i]
+			}
+		}
+		t.Fatal("the container's list is not in the answer")
+		return nil
+	}
+	parts := answer.NewParts(100)
+	use(0, 40)
+	if _, _, err := opened(t, w, uri, answer.Options{}, parts); err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{40, 43, 44, 100} {
+		if size > 40 {
+			use(len(w.Refs[topic.Hash()]), size)
+		}
+		opt := answer.Options{Have: answer.ParseHave(parts.Have())}
+		known := len(parts.Have())
+		a, src, err := opened(t, w, uri, opt, parts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := src.List(topic)
+		if err != nil || len(list) != size {
+			t.Fatalf("%d of %d entries: %v", len(list), size, err)
+		}
+		for i, ref := range w.Refs[topic.Hash()] {
+			if list[i].Index != ref.Index || list[i].Signed == nil {
+				t.Fatalf("element %d is entry %d, want %d", i, list[i].Index, ref.Index)
+			}
+		}
+		if _, err := custody.Walk(src, uri); err != nil {
+			t.Fatal(err)
+		}
+		sent := find(a)
+		if size == 40 && (!sent.Known || len(a.Entries) != 0) || size > 40 && (sent.From == 0 || int(sent.From)+len(sent.Indexes) != size || len(a.Entries) != len(sent.Indexes)) {
+			t.Errorf("%d elements: known %t, from %d, %d indexes, %d entries sent", size, sent.Known, sent.From, len(sent.Indexes), len(a.Entries))
+		}
+		if now := len(parts.Have()); now > known+2 {
+			t.Errorf("the list is kept beside what it grew from: %s", parts.Have())
+		}
+		if size == 40 {
+			continue
+		}
+		// Whoever does not know the beginning is told that it is missing.
+		_, _, err = opened(t, w, uri, opt, answer.NewParts(1))
+		var f *answer.Fault
+		if !errors.As(err, &f) || f.Code != answer.Missing {
+			t.Errorf("a client without the beginning: %v", err)
+		}
+	}
+	// Lies about the growth.
+	fresh := answer.NewParts(100)
+	if _, _, err := opened(t, w, uri, answer.Options{}, fresh); err != nil {
+		t.Fatal(err)
+	}
+	have := answer.ParseHave(fresh.Have())
+	use(100, 105)
+	for name, lie := range map[string]func(*answer.Topic){
+		"proof altered":      func(w *answer.Topic) { w.Growth[30] ^= 1 },
+		"proof cut":          func(w *answer.Topic) { w.Growth = w.Growth[:len(w.Growth)-32] },
+		"no proof":           func(w *answer.Topic) { w.Growth = nil },
+		"another beginning":  func(w *answer.Topic) { w.From-- },
+		"element left out":   func(w *answer.Topic) { w.Indexes = w.Indexes[:4] },
+		"first left out":     func(w *answer.Topic) { w.Indexes = w.Indexes[1:] },
+		"nothing new":        func(w *answer.Topic) { w.Indexes = nil },
+		"element twice":      func(w *answer.Topic) { w.Indexes = append(w.Indexes, w.Indexes[4]) },
+		"out of order":       func(w *answer.Topic) { w.Indexes[0], w.Indexes[1] = w.Indexes[1], w.Indexes[0] },
+		"said to be known":   func(w *answer.Topic) { w.Known = true },
+		"known and nothing":  func(w *answer.Topic) { w.Known, w.From, w.Growth, w.Indexes = true, 0, nil, nil },
+		"the end for whole":  func(w *answer.Topic) { w.From, w.Growth = 0, nil },
+		"end of a part only": func(w *answer.Topic) { w.Growth[23]--; w.Indexes = w.Indexes[:4] },
+	} {
+		a, _, err := answer.Assemble(w.View(), uri, answer.Options{Have: have})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lie(find(a))
+		if _, err := answer.Open(a, w.Checkpoint(), fresh); err == nil {
+			t.Errorf("%s: believed", name)
+		}
+	}
+	a, _, err := answer.Assemble(w.View(), uri, answer.Options{Have: have})
+	if err != nil || find(a).From != 100 {
+		t.Fatalf("the honest answer: from %d, %v", find(a).From, err)
+	}
+	if _, err := answer.Open(a, w.Checkpoint(), fresh); err != nil {
+		t.Errorf("the honest answer: %v", err)
+	}
+}
+
+func TestHaveIsAHint(t *testing.T) {
+	for header, n := range map[string]int{
+		"": 0, "x": 0, "0123456789abcdef": 0, "0123456789abcdef.0": 0, "0123456789abcdef.-1": 0, "0123456789abcdef.1": 1,
+		" 0123456789abcdef.1 , 1123456789abcdef.2,": 2, "0123456789abcdef.99999999999999999999": 0, "0123456789abcdef.5.5": 0,
+	} {
+		if got := len(answer.ParseHave(header)); got != n {
+			t.Errorf("%q: %d lists, want %d", header, got, n)
+		}
+	}
+	w := tale(t)
+	a, _, err := answer.Assemble(w.View(), w.Unit("A1"), answer.Options{Have: answer.ParseHave("0123456789abcdef.1,1123456789abcdef.2")})
+	b, _, err2 := answer.Assemble(w.View(), w.Unit("A1"), answer.Options{})
+	if err != nil || err2 != nil || !reflect.DeepEqual(a, b) {
+		t.Error("lists that nobody has change an answer")
+	}
+}
+
+// Entries that are kept do not change answers, however few fit.
+func TestEntriesKept(t *testing.T) {
+	w := tale(t)
+	for _, limit := range []int{1, 4, 1000} {
+		kept := answer.NewEntries(limit)
+		for range 2 {
+			for _, serial := range []string{"A1", "A2", "B1", "B3"} {
+				a, _, err := answer.Assemble(w.View(), w.Unit(serial), answer.Options{Read: kept})
+				b, _, err2 := answer.Assemble(w.View(), w.Unit(serial), answer.Options{})
+				if err != nil || err2 != nil || !reflect.DeepEqual(a, b) {
+					t.Errorf("limit %d: %s differs: %v %v", limit, serial, err, err2)
+				}
+			}
+		}
 	}
 }
 

@@ -53,34 +53,36 @@ func Assemble(r Reader, uri string, opt Options) (*Answer, *custody.History, err
 	if r.Size() == 0 {
 		return nil, nil, errors.New("the ledger is empty")
 	}
-	rec := &recorder{r: r, manifests: opt.Manifests, read: opt.Read, topics: map[entry.Topic]*topicRecord{}, items: map[uint64]*entryRecord{},
-		members: map[entry.Hash][]custody.Member{}}
-	if rec.manifests == nil {
-		rec.manifests = NewManifests(custody.MaxMembers)
-	}
+	rec := newRecorder(r, opt)
 	a := &Answer{Format: Format, URI: uri, Form: Full, Checkpoint: string(r.Checkpoint())}
-	items, err := rec.List(custody.UnitRef{URI: uri}.Topic())
+	h, err := rec.closure(uri, opt.Evidence)
 	if err != nil {
 		return nil, nil, err
 	}
-	var h *custody.History
-	if len(items) == 0 {
+	if h == nil {
 		a.Form = Absent
-	} else {
-		if h, err = custody.Walk(rec, uri); err != nil {
-			return nil, nil, err
-		}
-		if err := rec.evidence(opt.Evidence); err != nil {
-			return nil, nil, err
-		}
 	}
 	if a.Commitment, err = commitment(r); err != nil {
 		return nil, nil, err
 	}
-	if err := rec.write(a, opt.Have); err != nil {
+	if a.Topics, a.Entries, err = rec.write(opt.Have); err != nil {
 		return nil, nil, err
 	}
 	return a, h, nil
+}
+
+// closure records what a verifier of the unit needs. The history is nil when the
+// unit is absent.
+func (rec *recorder) closure(uri string, evidence func(custody.Item) bool) (*custody.History, error) {
+	items, err := rec.List(custody.UnitRef{URI: uri}.Topic())
+	if err != nil || len(items) == 0 {
+		return nil, err
+	}
+	h, err := custody.Walk(rec, uri)
+	if err != nil {
+		return nil, err
+	}
+	return h, rec.evidence(evidence)
 }
 
 func commitment(r Reader) (*Commitment, error) {
@@ -103,7 +105,18 @@ type recorder struct {
 	read      *Entries
 	topics    map[entry.Topic]*topicRecord
 	items     map[uint64]*entryRecord
-	members   map[entry.Hash][]custody.Member // by statement ID, for those that name it
+	byID      map[entry.Hash]*entryRecord // those with members, for those that name them
+	// lists, if not nil, keeps lists from one unit to the next.
+	lists map[entry.Topic]*topicRecord
+}
+
+func newRecorder(r Reader, opt Options) *recorder {
+	rec := &recorder{r: r, manifests: opt.Manifests, read: opt.Read, topics: map[entry.Topic]*topicRecord{},
+		items: map[uint64]*entryRecord{}, byID: map[entry.Hash]*entryRecord{}}
+	if rec.manifests == nil {
+		rec.manifests = NewManifests(custody.MaxMembers)
+	}
+	return rec
 }
 
 // topicRecord is one topic that was asked for.
@@ -118,18 +131,24 @@ type entryRecord struct {
 	entry    entry.Entry
 	manifest *manifest
 	members  map[int]bool // positions to be proved
+	named    *entryRecord // the entry whose members this one speaks of
 }
 
 // List implements custody.Source.
 func (rec *recorder) List(t entry.Topic) ([]custody.Item, error) {
 	tr, ok := rec.topics[t]
 	if !ok {
-		refs, proof, err := rec.r.List(t.Hash())
-		if err != nil {
-			return nil, err
+		if tr = rec.lists[t]; tr == nil {
+			refs, proof, err := rec.r.List(t.Hash())
+			if err != nil {
+				return nil, err
+			}
+			tr = &topicRecord{refs, proof}
 		}
-		tr = &topicRecord{refs, proof}
 		rec.topics[t] = tr
+		if rec.lists != nil {
+			rec.lists[t] = tr
+		}
 	}
 	items := make([]custody.Item, len(tr.refs))
 	for i, ref := range tr.refs {
@@ -166,10 +185,12 @@ func (rec *recorder) entry(index uint64) (*entryRecord, error) {
 		er.item.Members = er.manifest.Members
 	}
 	if id, ok := names(st); ok {
-		er.item.Members = rec.members[id] // listed before it, in the same lists
+		if er.named = rec.byID[id]; er.named != nil { // listed before it, in the same lists
+			er.item.Members = er.named.item.Members
+		}
 	}
 	if er.item.Members != nil {
-		rec.members[st.ID] = er.item.Members
+		rec.byID[st.ID] = er
 	}
 	rec.items[index] = er
 	return er, nil
@@ -238,42 +259,73 @@ func (rec *recorder) evidence(may func(custody.Item) bool) error {
 	return nil
 }
 
-// write puts what was recorded into a.
-func (rec *recorder) write(a *Answer, have Have) error {
+// write returns what was recorded, less what the client has.
+func (rec *recorder) write(have Have) (topics []Topic, entries []Entry, err error) {
 	needed := map[uint64]bool{}
 	listed := map[uint64]bool{}
 	for t, tr := range rec.topics {
-		w := Topic{Kind: t.Kind, Value: t.Value, Proof: tr.proof.Marshal()}
-		w.Known = len(tr.refs) > 0 && worthKeeping(t.Kind) && have.has(tr.proof.Value)
+		w, rest, err := tr.write(t, have)
+		if err != nil {
+			return nil, nil, err
+		}
 		for _, ref := range tr.refs {
 			listed[ref.Index] = true
-			if !w.Known {
-				w.Indexes = append(w.Indexes, ref.Index)
-				needed[ref.Index] = true
-			}
 		}
-		a.Topics = append(a.Topics, w)
+		for _, ref := range rest {
+			w.Indexes = append(w.Indexes, ref.Index)
+			needed[ref.Index] = true
+		}
+		topics = append(topics, w)
 	}
-	slices.SortFunc(a.Topics, func(x, y Topic) int {
+	slices.SortFunc(topics, func(x, y Topic) int {
 		return cmp.Or(cmp.Compare(x.Kind, y.Kind), cmp.Compare(x.Value, y.Value))
 	})
 	for n, er := range rec.items {
 		// An entry of known lists alone stays away; evidence is in no list here.
-		if !needed[n] && listed[n] {
+		if !needed[n] && listed[n] && !er.proving() {
 			continue
 		}
 		w := Entry{Index: n, Cargo: er.entry.Cargo()}
-		var err error
 		if w.Hashes, err = rec.r.Inclusion(n); err != nil {
-			return err
+			return nil, nil, err
 		}
 		if w.Members, err = er.proofs(); err != nil {
-			return err
+			return nil, nil, err
 		}
-		a.Entries = append(a.Entries, w)
+		entries = append(entries, w)
 	}
-	slices.SortFunc(a.Entries, func(x, y Entry) int { return cmp.Compare(x.Index, y.Index) })
-	return nil
+	slices.SortFunc(entries, func(x, y Entry) int { return cmp.Compare(x.Index, y.Index) })
+	return topics, entries, nil
+}
+
+// write returns a topic's wire form but for the indexes, and the elements of its
+// list that are to be sent.
+func (tr *topicRecord) write(t entry.Topic, have Have) (Topic, []unitindex.Ref, error) {
+	w := Topic{Kind: t.Kind, Value: t.Value, Proof: tr.proof.Marshal()}
+	n := len(tr.refs)
+	if n == 0 || len(have) == 0 {
+		return w, tr.refs, nil
+	}
+	if w.Known = have.has(tr.proof.Value, n); w.Known {
+		return w, nil, nil
+	}
+	from := have.grownFrom(tr.refs)
+	if from == 0 {
+		return w, tr.refs, nil
+	}
+	p, err := unitindex.ProveRange(uint64(from), uint64(n), uint64(n), unitindex.NodesOf(tr.refs))
+	w.From, w.Growth = uint64(from), p.Marshal()
+	return w, tr.refs[from:], err
+}
+
+// proving reports whether the entry concerns members that are to be proved.
+func (er *entryRecord) proving() bool {
+	for ; er != nil; er = er.named {
+		if len(er.members) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (er *entryRecord) proofs() ([]Member, error) {

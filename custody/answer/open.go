@@ -77,6 +77,8 @@ type opening struct {
 	cp     checkpoint.Checkpoint
 	leaves map[uint64]entry.Hash
 	parts  *Parts
+	values map[entry.Topic]entry.Hash // of lists that were not known
+	grown  map[entry.Topic]entry.Hash // what they grew from, where that was known
 }
 
 // Open checks an answer of form full or absent against a checkpoint that the
@@ -85,6 +87,7 @@ func Open(a *Answer, cp checkpoint.Checkpoint, parts *Parts) (*Source, error) {
 	o := &opening{
 		Source: &Source{Size: cp.Size, lists: map[entry.Topic][]uint64{}, items: map[uint64]custody.Item{}},
 		cp:     cp, leaves: map[uint64]entry.Hash{}, parts: parts,
+		values: map[entry.Topic]entry.Hash{}, grown: map[entry.Topic]entry.Hash{},
 	}
 	if a.Form == Status {
 		return nil, &Fault{Code: Missing, Err: errors.New("the answer holds a word and no proof")}
@@ -99,16 +102,15 @@ func Open(a *Answer, cp checkpoint.Checkpoint, parts *Parts) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	values := map[entry.Topic]entry.Hash{}
 	for i := range a.Topics {
-		if err := o.topic(&a.Topics[i], values); err != nil {
+		if err := o.topic(&a.Topics[i]); err != nil {
 			return nil, err
 		}
 	}
 	if err := o.open(a.Entries, entries); err != nil {
 		return nil, err
 	}
-	o.parts.keep(o.Source, values)
+	o.parts.keep(o.Source, o.values, o.grown)
 	return o.Source, nil
 }
 
@@ -164,7 +166,7 @@ func (o *opening) entries(sent []Entry) ([]entry.Entry, error) {
 }
 
 // topic checks one topic's list, or its absence, against the index root.
-func (o *opening) topic(w *Topic, values map[entry.Topic]entry.Hash) error {
+func (o *opening) topic(w *Topic) error {
 	t := entry.Topic{Kind: w.Kind, Value: w.Value}
 	if _, dup := o.lists[t]; dup {
 		return topicFault(False, t, "the topic stands in the answer twice")
@@ -178,11 +180,13 @@ func (o *opening) topic(w *Topic, values map[entry.Topic]entry.Hash) error {
 		return topicFault(False, t, "%w", err)
 	}
 	switch {
-	case !present && (len(w.Indexes) != 0 || w.Known):
+	case !present && (len(w.Indexes) != 0 || w.Known || w.From != 0):
 		return topicFault(False, t, "the index has no such topic, the answer has a list for it")
 	case !present:
 		o.lists[t] = nil
 		return nil
+	case w.Known && (len(w.Indexes) != 0 || w.From != 0):
+		return topicFault(False, t, "a list that is known is sent")
 	case w.Known:
 		return o.known(t, value)
 	case len(w.Indexes) == 0:
@@ -199,10 +203,14 @@ func (o *opening) topic(w *Topic, values map[entry.Topic]entry.Hash) error {
 	if err := unitindex.CheckRefs(refs); err != nil {
 		return topicFault(False, t, "%w", err)
 	}
+	o.values[t] = value
+	if w.From != 0 {
+		return o.growth(t, value, w, refs)
+	}
 	if unitindex.ListValue(refs) != value {
 		return topicFault(False, t, "the list is not the one that the index commits to")
 	}
-	o.lists[t], values[t] = w.Indexes, value
+	o.lists[t] = w.Indexes
 	return nil
 }
 
@@ -212,18 +220,54 @@ func (o *opening) known(t entry.Topic, value entry.Hash) error {
 	if !ok {
 		return topicFault(Missing, t, "the answer leaves out a list that this client does not have")
 	}
+	indexes, err := o.take(t, items)
+	o.lists[t] = indexes
+	return err
+}
+
+// growth takes the beginning of a list from the parts verified before, and holds
+// the rest, which was sent, to the proof that the list continues it.
+func (o *opening) growth(t entry.Topic, value entry.Hash, w *Topic, refs []unitindex.Ref) error {
+	p, err := unitindex.ParseRangeProof(w.Growth)
+	if err != nil {
+		return topicFault(False, t, "growth: %w", err)
+	}
+	before, err := p.Before()
+	if err != nil {
+		return topicFault(False, t, "growth: %w", err)
+	}
+	known := before.Value()
+	items, ok := o.parts.get(known)
+	if !ok {
+		return topicFault(Missing, t, "the answer leaves out the beginning of a list that this client does not have")
+	}
+	if uint64(len(items)) != w.From || p.Begin != w.From {
+		return topicFault(False, t, "the answer continues a list of %d entries, its proof one of %d, known are %d", w.From, p.Begin, len(items))
+	}
+	if err := unitindex.VerifyGrowth(known, value, p, refs); err != nil {
+		return topicFault(False, t, "growth: %w", err)
+	}
+	if refs[0].Index <= items[len(items)-1].Index {
+		return topicFault(False, t, "entry %d follows entry %d", refs[0].Index, items[len(items)-1].Index)
+	}
+	indexes, err := o.take(t, items)
+	o.lists[t], o.grown[t] = append(indexes, w.Indexes...), known
+	return err
+}
+
+// take adds items verified before, unless they were sent again.
+func (o *opening) take(t entry.Topic, items []custody.Item) ([]uint64, error) {
 	indexes := make([]uint64, len(items))
 	for i, it := range items {
 		if it.Index >= o.cp.Size-1 {
-			return topicFault(False, t, "entry %d of the list is beyond what the commitment covers", it.Index)
+			return nil, topicFault(False, t, "entry %d of the list is beyond what the commitment covers", it.Index)
 		}
 		indexes[i] = it.Index
 		if _, sent := o.leaves[it.Index]; !sent {
 			o.items[it.Index] = it
 		}
 	}
-	o.lists[t] = indexes
-	return nil
+	return indexes, nil
 }
 
 // open reads the statements, checks class, signatures and members. Entries that

@@ -1,11 +1,15 @@
 package answer
 
 import (
+	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/ledger/entry"
+	"fabtrail.dev/fabtrail/ledger/unitindex"
 )
 
 // haveDigits is how many hex digits of a list value stand in HaveHeader.
@@ -14,13 +18,17 @@ const haveDigits = 16
 // maxHave bounds the values named in one request.
 const maxHave = 128
 
-// worthKeeping says which lists many units share.
-func worthKeeping(k entry.TopicKind) bool {
+// longList is the number of entries from which a list is worth keeping whatever
+// it is about.
+const longList = 16
+
+// worthKeeping says which lists many units share, or are long.
+func worthKeeping(k entry.TopicKind, n int) bool {
 	switch k {
 	case entry.TopicParty, entry.TopicKey, entry.TopicProduct, entry.TopicLot, entry.TopicRecallArtefact, entry.TopicLog:
 		return true
 	}
-	return false
+	return n >= longList
 }
 
 // Parts keeps verified lists by their values, so that a client who checks many
@@ -51,15 +59,21 @@ func (p *Parts) get(value entry.Hash) ([]custody.Item, bool) {
 	return items, ok
 }
 
-func (p *Parts) keep(s *Source, values map[entry.Topic]entry.Hash) {
+// keep keeps the lists of s that are worth it, by their values; a list that has
+// grown takes the place of what it grew from.
+func (p *Parts) keep(s *Source, values map[entry.Topic]entry.Hash, grown map[entry.Topic]entry.Hash) {
 	if p == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for t, value := range values {
-		if _, have := p.lists[value]; have || !worthKeeping(t.Kind) {
+		if _, have := p.lists[value]; have || !worthKeeping(t.Kind, len(s.lists[t])) {
 			continue
+		}
+		if i := slices.Index(p.order, grown[t]); i >= 0 {
+			delete(p.lists, grown[t])
+			p.order = slices.Delete(p.order, i, i+1)
 		}
 		items := make([]custody.Item, len(s.lists[t]))
 		for i, n := range s.lists[t] {
@@ -87,24 +101,47 @@ func (p *Parts) Have() string {
 		if b.Len() > 0 {
 			b.WriteByte(',')
 		}
-		b.WriteString(p.order[i].String()[:haveDigits])
+		fmt.Fprintf(&b, "%s.%d", p.order[i].String()[:haveDigits], len(p.lists[p.order[i]]))
 	}
 	return b.String()
 }
 
-// Have is a parsed HaveHeader.
-type Have map[string]bool
+// Have is a parsed HaveHeader: the values of lists, with their lengths.
+type Have map[string]int
 
 // ParseHave reads a HaveHeader. It is a hint: what is not well formed is passed
 // over, and what exceeds the limit too.
 func ParseHave(header string) Have {
 	h := Have{}
 	for v := range strings.SplitSeq(header, ",") {
-		if v = strings.TrimSpace(v); len(v) == haveDigits && len(h) < maxHave {
-			h[v] = true
+		value, count, _ := strings.Cut(strings.TrimSpace(v), ".")
+		n, err := strconv.Atoi(count)
+		if len(value) == haveDigits && err == nil && n > 0 && len(h) < maxHave {
+			h[value] = n
 		}
 	}
 	return h
 }
 
-func (h Have) has(value entry.Hash) bool { return h[value.String()[:haveDigits]] }
+func (h Have) has(value entry.Hash, n int) bool { return h[value.String()[:haveDigits]] == n }
+
+// grownFrom returns the length of the longest list that the client has and refs
+// continue, 0 if there is none.
+func (h Have) grownFrom(refs []unitindex.Ref) int {
+	lengths := map[int]bool{}
+	longest := 0
+	for _, n := range h {
+		if n < len(refs) {
+			lengths[n], longest = true, max(longest, n)
+		}
+	}
+	var list unitindex.List
+	found := 0
+	for i := range longest {
+		list = list.Append(refs[i])
+		if lengths[i+1] && h.has(list.Value(), i+1) {
+			found = i + 1
+		}
+	}
+	return found
+}

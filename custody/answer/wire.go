@@ -13,7 +13,8 @@
 //	  "word": the server's own opinion, a hint that no verifier trusts,
 //	  "checkpoint": the published signed note, of size M,
 //	  "commitment": {"cargo": base64, "hashes": [base64]},
-//	  "topics": [{"kind", "value", "proof": base64, "indexes": [n], "known": bool}],
+//	  "topics": [{"kind", "value", "proof": base64, "indexes": [n], "known": bool,
+//	              "from": n, "growth": base64}],
 //	  "entries": [{"index": n, "cargo": base64, "hashes": [base64],
 //	               "members": [{"position": n, "member": base64, "hashes": [base64]}]}]
 //	}
@@ -32,12 +33,18 @@
 // entries: it gives away nothing about anybody, so it needs no entitlement.
 // Form "status" holds "word" alone.
 //
+// # What a client knows already
+//
 // A list's value is the content address of the list and of the leaves in it. A
 // client that has verified a list before, under a checkpoint consistent with
-// this one, names the value in the request header Fabtrail-Have (first 16 hex
-// digits each, separated by commas), and the server may then leave out indexes
-// and entries of that list and set "known". Lists of parties, keys, products
-// and of the log itself are the ones worth keeping.
+// this one, names it in the request header Fabtrail-Have: the first 16 hex digits
+// of its value, a dot and its length, several separated by commas. Of such a list
+// the server may leave out indexes and entries and set "known". Of a list that has
+// grown since it may send the new part: "from" is the length that the client knows,
+// "growth" the range proof of [from, count) (package unitindex), and indexes are
+// those of the new elements. Entries that concern members of a manifest are always
+// sent, since which members are proved depends on the unit. Lists of parties, keys,
+// products and of the log itself are worth keeping, and long lists of any kind.
 package answer
 
 import (
@@ -93,6 +100,8 @@ type Topic struct {
 	Proof   []byte          `json:"proof"`
 	Indexes []uint64        `json:"indexes,omitzero"`
 	Known   bool            `json:"known,omitzero"`
+	From    uint64          `json:"from,omitzero"`   // elements that the client knows; Indexes follow them
+	Growth  []byte          `json:"growth,omitzero"` // with From: range proof of the rest
 }
 
 // Entry is one entry with its cargo and inclusion proof.

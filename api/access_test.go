@@ -37,6 +37,7 @@ var grants = []struct {
 	{"GET", "/v1/proofs/consistency?from=0&to=3", "", "", everyone},
 	{"GET", "/v1/units?uri=" + url.QueryEscape(unitURI), "", "", everyone},
 	{"GET", "/v1/units/" + url.PathEscape(unitURI), "", "", everyone},
+	{"POST", "/v1/units:check", `{"units":[{"uri":"` + unitURI + `"}]}`, typeJSON, everyone},
 	{"GET", "/v1/parties?uri=" + url.QueryEscape(partyA), "", "", everyone},
 	{"GET", "/v1/findings", "", "", []string{"reader", "auditor"}},
 	{"GET", "/checkpoint", "", "", everyone},

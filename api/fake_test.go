@@ -255,6 +255,24 @@ func (f *fakeLedger) Unit(ctx context.Context, who Caller, q UnitQuery) ([]byte,
 	return []byte(`{"format":"fabtrail/unit-answer/v1","uri":"` + q.URI + `","form":"full","checkpoint":"x","commitment":{"cargo":"AQ==","hashes":[]},"topics":[]}`), nil
 }
 
+// CheckUnits answers a word about units without a key, the whole about others.
+func (f *fakeLedger) CheckUnits(ctx context.Context, who Caller, qs []UnitQuery, have string) ([]byte, error) {
+	var units []string
+	proved := ""
+	for i, q := range qs {
+		q.Have = have
+		if _, err := f.Unit(ctx, who, q); err != nil {
+			return nil, problem.New("invalid_identifier", fmt.Sprintf("/units/%d/uri", i), "not a Digital Link")
+		}
+		u := `{"uri":"` + q.URI + `","form":"status","word":"known"}`
+		if q.PedigreeKey != "" || who.Known() {
+			u, proved = `{"uri":"`+q.URI+`","form":"full"}`, `,"checkpoint":"x","commitment":{"cargo":"AQ==","hashes":[]},"topics":[]`
+		}
+		units = append(units, u)
+	}
+	return []byte(`{"format":"fabtrail/unit-answers/v1","units":[` + strings.Join(units, ",") + `]` + proved + `}`), nil
+}
+
 func (f *fakeLedger) Findings(_ context.Context, who Caller, since uint64, limit int) ([]Finding, uint64, error) {
 	if since > 2 {
 		return nil, since, nil

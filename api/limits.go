@@ -154,9 +154,15 @@ func (l *limiter) enterBatch(party string) (leave func(), err error) {
 }
 
 // take uses up one event of the key, or says when to come again.
-func (l *limiter) take(k *keyed, key string) error {
+func (l *limiter) take(k *keyed, key string) error { return l.takeN(k, key, 1) }
+
+// takeN is take for n events, or as many as are allowed at once.
+func (l *limiter) takeN(k *keyed, key string, n int) error {
+	if n <= 0 {
+		return nil
+	}
 	now := l.clock()
-	r := k.get(key).ReserveN(now, 1)
+	r := k.get(key).ReserveN(now, min(n, k.rate.Burst))
 	d := r.DelayFrom(now)
 	if d <= 0 {
 		return nil

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -137,6 +138,39 @@ func TestRates(t *testing.T) {
 			t.Errorf("a good token after bad ones: %d", r.status)
 		}
 	})
+}
+
+// TestUnitsCountEach: asking for many units at once is no way around the limits of
+// asking for each.
+func TestUnitsCountEach(t *testing.T) {
+	ask := func(s *server, units int, key string, headers ...string) reply {
+		u := `{"uri":"https://x","key":"` + key + `"}`
+		return s.do("POST", "/v1/units:check", `{"units":[`+u+strings.Repeat(","+u, units-1)+`]}`, append(headers, typeJSON)...)
+	}
+	limits := generous
+	limits.StatusRate = Rate{PerSecond: 1, Burst: 10}
+	s := newServer(t, limits)
+	for i, want := range []int{200, 429} {
+		if r := ask(s, 8, ""); r.status != want {
+			t.Errorf("words, call %d: %d, want %d", i, r.status, want)
+		}
+	}
+	if r := ask(s, 8, "key"); r.status != 200 {
+		t.Errorf("with keys: %d", r.status)
+	}
+	limits = generous
+	limits.ReadRate = Rate{PerSecond: 1, Burst: 10}
+	s = newServer(t, limits)
+	token := bearerHeader(s.token(partyA, ScopeRead))
+	for i, want := range []int{200, 429} {
+		if r := ask(s, 8, "key", token); r.status != want {
+			t.Errorf("reads, call %d: %d, want %d", i, r.status, want)
+		}
+	}
+	s.clock.Add(7 * time.Second)
+	if r := ask(s, 8, "key", token); r.status != 200 {
+		t.Errorf("after a while: %d", r.status)
+	}
 }
 
 // TestForwardingHeadersAreNotTrusted: they do not make another caller.

@@ -36,7 +36,7 @@ func TestNegative(t *testing.T) {
 	s := newServer(t, generous)
 	var rows []negative
 	for _, more := range [][]negative{
-		s.negativeBodies(), s.negativeMedia(), s.negativeScopes(), s.negativeTokens(), negativePaths(), negativeMethods(), s.negativeQueries(),
+		s.negativeBodies(), s.negativeMedia(), s.negativeScopes(), s.negativeTokens(), negativePaths(), negativeUnits(), negativeMethods(), s.negativeQueries(),
 	} {
 		rows = append(rows, more...)
 	}
@@ -368,6 +368,36 @@ func (s *server) negativeTokens() []negative {
 		rows = append(rows, negative{"authorization: " + name, method, target, "", append(headers, typeJSON), 401, "token_invalid"})
 	}
 	return rows
+}
+
+func negativeUnits() []negative {
+	var rows []negative
+	many := strings.Repeat(`{"uri":"https://x"},`, MaxUnits) + `{"uri":"https://x"}`
+	for name, row := range map[string]struct {
+		body, problem string
+		status        int
+	}{
+		"empty body":     {"", "malformed_request", 400},
+		"no object":      {`[]`, "malformed_json", 400},
+		"trailing data":  {`{"units":[{"uri":"https://x"}]} x`, "malformed_json", 400},
+		"units twice":    {`{"units":[],"units":[{"uri":"https://x"}]}`, "malformed_json", 400},
+		"unknown member": {`{"units":[{"uri":"https://x","k":"y"}]}`, "malformed_json", 400},
+		"none":           {`{"units":[]}`, "invalid_parameter", 400},
+		"too many":       {`{"units":[` + many + `]}`, "invalid_parameter", 400},
+		"no uri":         {`{"units":[{"key":"y"}]}`, "invalid_parameter", 400},
+		"uri too long":   {`{"units":[{"uri":"https://` + strings.Repeat("a", maxURI) + `"}]}`, "invalid_parameter", 400},
+		"key too long":   {`{"units":[{"uri":"https://x","key":"` + strings.Repeat("a", maxPedigree+1) + `"}]}`, "invalid_parameter", 400},
+		"key with space": {`{"units":[{"uri":"https://x","key":"a b"}]}`, "invalid_parameter", 400},
+		"not a link":     {`{"units":[{"uri":"https://x"},{"uri":"abc"}]}`, "invalid_identifier", 422},
+		"too large":      {strings.Repeat(" ", MaxUnitsBody+1), "too_large", 413},
+	} {
+		rows = append(rows, negative{"units: " + name, "POST", "/v1/units:check", row.body, []string{typeJSON}, row.status, row.problem})
+	}
+	return append(rows,
+		negative{"units: wrong media type", "POST", "/v1/units:check", `{"units":[]}`, []string{typeLines}, 415, "unsupported_media_type"},
+		negative{"units: a parameter", "POST", "/v1/units:check?uri=x", `{"units":[{"uri":"https://x"}]}`, []string{typeJSON}, 400, "invalid_parameter"},
+		negative{"units: GET", "GET", "/v1/units:check", "", nil, 405, "method_not_allowed"},
+	)
 }
 
 func negativePaths() []negative {

@@ -27,20 +27,20 @@ func description(t *testing.T) *openapi.Document {
 
 // template writes a route's path as OpenAPI does.
 func template(path string) string {
-	parts := strings.Split(path, "/")
+	parts := strings.Split(strings.ReplaceAll(path, `\:`, "\x00"), "/")
 	for i, p := range parts {
 		if name, ok := strings.CutPrefix(p, ":"); ok {
 			parts[i] = "{" + name + "}"
 		}
 	}
-	return strings.Replace(strings.Join(parts, "/"), "/*", "/{path}", 1)
+	return strings.ReplaceAll(strings.Replace(strings.Join(parts, "/"), "/*", "/{path}", 1), "\x00", ":")
 }
 
 // templateOf finds the described path that a target is routed to, or "".
 func templateOf(method, target string) string {
 	path, _, _ := strings.Cut(target, "?")
 	for _, r := range routes {
-		if r.method == method && r.path == path {
+		if r.method == method && strings.ReplaceAll(r.path, `\:`, ":") == path {
 			return template(r.path)
 		}
 	}
@@ -179,6 +179,8 @@ func TestRealAnswersAsDescribed(t *testing.T) {
 	play(200, "GET", unit, "")
 	play(200, "GET", unit+"?k=key", "")
 	play(200, "GET", "/v1/units?uri="+url.QueryEscape(unitURI), "", read)
+	play(200, "POST", "/v1/units:check", `{"units":[{"uri":"`+unitURI+`"},{"uri":"`+unitURI+`","key":"key"}]}`, typeJSON)
+	play(422, "POST", "/v1/units:check", `{"units":[{"uri":"abc"}]}`, read, typeJSON)
 	play(200, "GET", "/v1/parties?uri="+url.QueryEscape(partyA), "")
 	play(404, "GET", "/v1/parties?uri="+url.QueryEscape(partyB), "")
 	play(200, "GET", "/v1/findings?since=0&limit=5", "", read)

@@ -25,6 +25,9 @@ const (
 	MaxBatchLines = 10000
 	// MaxManifest bounds a manifest.
 	MaxManifest = 16 << 20
+	// MaxUnits bounds the units of one call of /v1/units:check, MaxUnitsBody its body.
+	MaxUnits     = 500
+	MaxUnitsBody = 2 << 20
 )
 
 // route is one row of the table.
@@ -41,9 +44,10 @@ type route struct {
 }
 
 var (
-	mediaDSSE   = []string{"application/json", "application/vnd.dsse.envelope.v1+json"}
-	mediaNDJSON = []string{"application/x-ndjson", "application/ndjson", "application/jsonl"}
-	mediaOctets = []string{"application/octet-stream"}
+	mediaDSSE     = []string{"application/json", "application/vnd.dsse.envelope.v1+json"}
+	mediaJSONOnly = []string{"application/json"}
+	mediaNDJSON   = []string{"application/x-ndjson", "application/ndjson", "application/jsonl"}
+	mediaOctets   = []string{"application/octet-stream"}
 )
 
 // routes lists every route: who may use it, what it reads, how it is limited.
@@ -58,6 +62,7 @@ var routes = []route{
 	{method: "GET", path: "/v1/proofs/consistency", access: open, class: classLog, query: []string{"from", "to"}, cors: true, handle: (*API).getConsistency},
 	{method: "GET", path: "/v1/units", access: optional, class: classRead, query: []string{"uri", "k"}, cors: true, handle: (*API).getUnit},
 	{method: "GET", path: "/v1/units/:uri", access: optional, class: classRead, query: []string{"k"}, cors: true, handle: (*API).getUnit},
+	{method: "POST", path: `/v1/units\:check`, access: optional, class: classRead, body: MaxUnitsBody, media: mediaJSONOnly, query: []string{}, own: true, handle: (*API).checkUnits},
 	{method: "GET", path: "/v1/parties", access: open, class: classLog, query: []string{"uri"}, cors: true, handle: (*API).getParty},
 	{method: "GET", path: "/v1/findings", access: needs(ScopeRead, ScopeAudit), class: classRead, query: []string{"since", "limit"}, handle: (*API).getFindings},
 

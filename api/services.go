@@ -108,6 +108,10 @@ type Units interface {
 	// Unit returns the JSON of the answer (package custody/answer). Who has
 	// neither a token nor the unit's pedigree key gets a status word.
 	Unit(ctx context.Context, who Caller, q UnitQuery) ([]byte, error)
+	// CheckUnits returns the JSON of one answer about many units, in their order,
+	// at one published size; have is the header Fabtrail-Have. A problem with one of
+	// them names it: /units/3/uri.
+	CheckUnits(ctx context.Context, who Caller, qs []UnitQuery, have string) ([]byte, error)
 }
 
 // FindingUnit is a unit, or a load when Load is set, that a finding speaks of.

@@ -2,11 +2,13 @@ package node
 
 import (
 	"context"
+	"fmt"
 
 	"fabtrail.dev/fabtrail/api"
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/custody/answer"
 	"fabtrail.dev/fabtrail/custody/gs1"
+	"fabtrail.dev/fabtrail/internal/problem"
 	"fabtrail.dev/fabtrail/ledger"
 	"fabtrail.dev/fabtrail/ledger/entry"
 )
@@ -23,17 +25,11 @@ func (r reader) Manifest(sum entry.Hash) ([]byte, error) { return r.manifest(sum
 // Unit implements api.Units: the whole closure for those entitled, the proof of
 // absence for everybody, a status word for the rest.
 func (n *Node) Unit(_ context.Context, who api.Caller, q api.UnitQuery) ([]byte, error) {
-	scanned, err := gs1.Scan(q.URI)
+	uri, key, err := scanned(q)
 	if err != nil {
 		return nil, err
 	}
-	uri := scanned.ID.URI()
-	key, err := pedigreeKey(q.PedigreeKey, scanned.Pedigree)
-	if err != nil {
-		return nil, err
-	}
-	a, h, err := answer.Assemble(reader{n.ledger.Published(), n.ledger.Manifest}, uri,
-		answer.Options{Have: answer.ParseHave(q.Have), Manifests: n.members, Read: n.entries, Evidence: n.evidence(who)})
+	a, h, err := answer.Assemble(n.reader(), uri, n.options(who, q.Have))
 	if err != nil {
 		return nil, asProblem(err)
 	}
@@ -41,6 +37,61 @@ func (n *Node) Unit(_ context.Context, who api.Caller, q api.UnitQuery) ([]byte,
 		a = answer.NewStatus(uri, StatusWord(h))
 	}
 	return a.Marshal()
+}
+
+// CheckUnits implements api.Units: what Unit answers about each, what they share
+// once.
+func (n *Node) CheckUnits(ctx context.Context, who api.Caller, qs []api.UnitQuery, have string) ([]byte, error) {
+	uris, keys := make([]string, len(qs)), make([][]byte, len(qs))
+	for i, q := range qs {
+		var err error
+		if uris[i], keys[i], err = scanned(q); err != nil {
+			return nil, at(err, i)
+		}
+	}
+	r := n.reader()
+	m, err := answer.AssembleMany(r, uris, n.options(who, have), func(i int, h *custody.History) (string, error) {
+		if n.unitGrant(who, keys[i], h) != Full {
+			return StatusWord(h), ctx.Err()
+		}
+		return "", ctx.Err()
+	})
+	if err != nil {
+		return nil, asProblem(err)
+	}
+	b, err := m.Marshal()
+	if err == nil && len(b) > answer.MaxSize {
+		return nil, problem.New("too_large", "/units", "the answer has more than %d bytes", answer.MaxSize).
+			WithHint("ask for fewer units in one call")
+	}
+	return b, err
+}
+
+// at says which of several units a problem is with.
+func at(err error, i int) error {
+	p := problem.As(err)
+	if p == nil {
+		return err
+	}
+	out := *p
+	out.Field = fmt.Sprintf("/units/%d/uri", i)
+	return &out
+}
+
+func (n *Node) reader() reader { return reader{n.ledger.Published(), n.ledger.Manifest} }
+
+func (n *Node) options(who api.Caller, have string) answer.Options {
+	return answer.Options{Have: answer.ParseHave(have), Manifests: n.members, Read: n.entries, Evidence: n.evidence(who)}
+}
+
+// scanned reads what is asked for: a unit's canonical URI, and its pedigree key.
+func scanned(q api.UnitQuery) (uri string, key []byte, err error) {
+	code, err := gs1.Scan(q.URI)
+	if err != nil {
+		return "", nil, err
+	}
+	key, err = pedigreeKey(q.PedigreeKey, code.Pedigree)
+	return code.ID.URI(), key, err
 }
 
 // pedigreeKey takes the key from the header or parameter, else from the code

@@ -63,7 +63,7 @@ func parseRow(b []byte) (indexRow, error) {
 	return indexRow{list, tail}, err
 }
 
-// lastIndex reads the newest index of a row without memory, and the value.
+// rowValue reads the value of a row and its newest index, without memory.
 func rowValue(b []byte) (value entry.Hash, last uint64, err error) {
 	value, rest, err := unitindex.ReadValue(b)
 	if err != nil {

@@ -269,7 +269,7 @@ func (f *importFlags) report(c *cobra.Command, doc *epcis.Document, plan *epcis.
 	for _, o := range plan.Outcomes {
 		e := imported{Result: string(o.Result), Why: o.Why, Notes: o.Notes}
 		if o.Event != nil {
-			e.Line, e.Type, e.Step = o.Event.Line, string(o.Event.Type), o.Event.BizStep
+			e.Line, e.Type, e.Step = o.Event.Line, o.Event.Type, o.Event.BizStep
 		}
 		for _, p := range o.Problems {
 			e.Problems = append(e.Problems, p)

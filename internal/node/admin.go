@@ -45,7 +45,7 @@ func Rebuild(ctx context.Context, f Folder, progress func(done, total uint64)) (
 	}
 	defer n.Close()
 	v := n.ledger.Published()
-	if err := n.catchUp(ctx, v, func(done uint64) { progress(done, v.Size()) }); err != nil {
+	if _, err := n.catchUp(ctx, v, func(done uint64) { progress(done, v.Size()) }); err != nil {
 		return Rebuilt{}, err
 	}
 	r := Rebuilt{Size: n.views.Next()}

@@ -18,38 +18,61 @@ import (
 // followBatch is how many entries the views take at once.
 const followBatch = 1024
 
+// handBatch is how many findings are published at once, and handAgain how long
+// those wait that the ledger did not take.
+const (
+	handBatch = 1024
+	handAgain = 5 * time.Second
+)
+
 // follow keeps the views at the published size, and publishes the findings that
 // they complete. The views' cursors move only after the work, so a crash repeats
 // some and loses none: a finding has one statement, and the ledger knows those
 // that it has.
+//
+// A finding that the ledger does not take (its disk is at the watermark, the
+// operator's key ended) is said in the log and offered again: no reason to stop
+// reads.
 func (n *Node) follow(ctx context.Context) error {
 	for {
-		if err := n.ledger.Wait(ctx, n.views.Next()); err != nil {
+		v := n.ledger.Published()
+		refused, err := n.catchUp(ctx, v, func(uint64) {})
+		if err != nil {
 			return err
 		}
-		if err := n.catchUp(ctx, n.ledger.Published(), func(uint64) {}); err != nil {
+		wait, cancel := ctx, context.CancelFunc(func() {})
+		if refused != nil {
+			n.cfg.Log.Error("findings are not published", "error", refused, "again in", handAgain)
+			wait, cancel = context.WithTimeout(ctx, handAgain)
+		}
+		err = n.ledger.Wait(wait, n.views.Next())
+		cancel()
+		if err != nil && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)) {
 			return err
 		}
 	}
 }
 
-// catchUp brings the views to v's size, and hands findings on.
-func (n *Node) catchUp(ctx context.Context, v *ledger.View, progress func(done uint64)) error {
+// catchUp brings the views to v's size, and hands findings on. refused says why the
+// ledger did not take some of them; they stay to be handed on.
+func (n *Node) catchUp(ctx context.Context, v *ledger.View, progress func(done uint64)) (refused, err error) {
 	for {
-		if err := n.publish(ctx, v); err != nil {
-			return err
+		if refused == nil {
+			if refused, err = n.publish(ctx, v); err != nil {
+				return refused, err
+			}
 		}
 		from := n.views.Next()
 		if from >= v.Size() {
-			return nil
+			return refused, nil
 		}
 		to := min(from+followBatch, v.Size())
 		items, err := statements(v, from, to)
 		if err != nil {
-			return err
+			return refused, err
 		}
 		if err := n.views.Apply(items, to, n.membersOf); err != nil {
-			return err
+			return refused, err
 		}
 		progress(to)
 	}
@@ -109,16 +132,45 @@ func newOperator(f Folder) (*operator, error) {
 }
 
 // publish logs the findings that the views hold and have not handed on yet, as
-// statements of the operator.
-func (n *Node) publish(ctx context.Context, v *ledger.View) error {
-	handed, err := n.views.Handed()
+// statements of the operator. refused says why the ledger did not take one.
+func (n *Node) publish(ctx context.Context, v *ledger.View) (refused, err error) {
 	next := n.views.Next()
-	if err != nil || n.cfg.NoDetector || handed == next {
-		return err
+	for {
+		handed, err := n.views.Handed()
+		if err != nil || n.cfg.NoDetector || handed >= next {
+			return nil, err
+		}
+		envelopes, upTo, err := n.unpublished(v, handed, next)
+		if err != nil {
+			return nil, err
+		}
+		who := api.Caller{Party: n.operator.party, Scopes: []api.Scope{api.ScopeAdmin}}
+		for _, r := range n.Submit(ctx, who, envelopes) {
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			if r.Err != nil {
+				return fmt.Errorf("publishing a finding: %w", r.Err), nil
+			}
+		}
+		if err := n.views.SetHanded(upTo); err != nil {
+			return nil, err
+		}
 	}
-	var envelopes [][]byte
+}
+
+// unpublished signs the findings of entries [from, upTo), where upTo is next, or
+// less if there are many.
+func (n *Node) unpublished(v *ledger.View, from, next uint64) (envelopes [][]byte, upTo uint64, err error) {
+	upTo = next
+	var last uint64
 	var ferr error
-	err = n.views.Findings(handed, func(f view.Finding) bool {
+	err = n.views.Findings(from, func(f view.Finding) bool {
+		if len(envelopes) >= handBatch && f.Index > last {
+			upTo = f.Index
+			return false
+		}
+		last = f.Index
 		e, err := v.Entry(f.Index)
 		if err != nil {
 			ferr = err
@@ -132,16 +184,7 @@ func (n *Node) publish(ctx context.Context, v *ledger.View) error {
 		envelopes = append(envelopes, b)
 		return true
 	})
-	if err := errors.Join(err, ferr); err != nil {
-		return err
-	}
-	who := api.Caller{Party: n.operator.party, Scopes: []api.Scope{api.ScopeAdmin}}
-	for _, r := range n.Submit(ctx, who, envelopes) {
-		if r.Err != nil {
-			return fmt.Errorf("publishing a finding: %w", r.Err)
-		}
-	}
-	return n.views.SetHanded(next)
+	return envelopes, upTo, errors.Join(err, ferr)
 }
 
 // sign makes the statement of a finding. It is a function of the finding and the

@@ -82,6 +82,14 @@ func (n *Node) prepare(envelopes [][]byte, results []api.Result) ([]*prepared, k
 		}()
 	}
 	wg.Wait()
+	for _, p := range items {
+		if p == nil {
+			continue
+		}
+		for _, k := range p.signed.Statement.IntroducedKeys() {
+			keys.party[k.Hash] = p.signed.Statement.Subject
+		}
+	}
 	return items, keys
 }
 
@@ -123,7 +131,6 @@ func (n *Node) lookup(ds []custody.DSSE) keyLookup {
 		}
 		for _, k := range st.IntroducedKeys() {
 			l.introduced[k.Hash] = k
-			l.party[k.Hash] = st.Subject
 		}
 	}
 	return l
@@ -132,7 +139,10 @@ func (n *Node) lookup(ds []custody.DSSE) keyLookup {
 type keyLookup struct {
 	state      custody.StateKeys
 	introduced custody.Keys
-	party      map[entry.Hash]string // of introduced keys: the subject that they are for
+	// party is who introduced keys are for. Only statements whose signatures were
+	// verified say so, that of the very key among them: else anybody could claim a
+	// foreign key and post what others signed.
+	party map[entry.Hash]string
 }
 
 func (l keyLookup) Key(h entry.Hash) (custody.Key, bool) {

@@ -10,10 +10,15 @@ import (
 
 // Limits of statements that change nothing, per party and unit.
 const (
-	// MaxNoEffect bounds illegal and pending statements and disputes.
+	// MaxNoEffect bounds illegal and pending statements and disputes, and all that
+	// strangers to the unit say.
 	MaxNoEffect = 64
-	// MaxNoted bounds sightings and other notes.
+	// MaxNoted bounds sightings and other notes of those who hold, own or are to
+	// receive the unit.
 	MaxNoted = 10_000
+	// MaxNoEffectBytes bounds the envelope of a statement that MaxNoEffect counts, so
+	// that nobody fills the answers about another's unit.
+	MaxNoEffectBytes = 16 << 10
 )
 
 // Decision is how a submission enters the log.
@@ -46,7 +51,7 @@ func Decide(st State, it Item) (Decision, error) {
 	if p := r.refusal(); p != nil {
 		return Decision{}, p
 	}
-	if p := r.overLimit(); p != nil {
+	if p := r.overLimit(it.Signed.Bytes); p != nil {
 		return Decision{}, p
 	}
 	topics := Topics(r.st, it)
@@ -127,7 +132,8 @@ func (r *run) loadCount(key string) (c noEffectCount) {
 }
 
 // counted calls fn for each unit on which the entry's own statement is without
-// effect, and says whether it counts as illegal or as a note.
+// effect, and says whether it counts as illegal (which all that a stranger says
+// does) or as a note.
 func (r *run) counted(fn func(u UnitEffect, illegal bool)) {
 	for _, u := range r.eff.Units {
 		if u.Statement != r.eff.ID || u.Outcome == Applied || u.Kind == KindFinding {
@@ -136,14 +142,23 @@ func (r *run) counted(fn func(u UnitEffect, illegal bool)) {
 		if u.Outcome == Noted && (u.Kind == KindPack || u.Kind == KindUnpack) {
 			continue // the load's share of a change of its contents
 		}
-		fn(u, u.Outcome != Noted || u.Kind == KindDispute)
+		fn(u, u.Outcome != Noted || u.Kind == KindDispute || r.isStranger(u.Before))
 	}
 }
 
+// isStranger reports whether the actor neither holds nor owns nor is to receive u.
+func (r *run) isStranger(u *Unit) bool {
+	return u == nil || r.actor != u.Party && r.actor != u.To && r.actor != u.Owner
+}
+
 // overLimit refuses a party that says too much without effect about one unit.
-func (r *run) overLimit() (p *problem.Problem) {
+func (r *run) overLimit(envelope []byte) (p *problem.Problem) {
 	r.counted(func(u UnitEffect, illegal bool) {
 		c := r.loadCount(countRow(u.Unit, r.actor))
+		if p == nil && illegal && len(envelope) > MaxNoEffectBytes {
+			p = problem.New("too_large", "", "a statement without effect on %s has more than %d bytes", u.Unit.URI, MaxNoEffectBytes).
+				WithHint("cite documents by their digest, in evidence").With("unit", u.Unit.URI)
+		}
 		if p == nil && (illegal && c.illegal >= MaxNoEffect || !illegal && c.noted >= MaxNoted) {
 			p = problem.New("no_effect_limit", "", "%s has made too many statements without effect on %s", r.actor, u.Unit.URI).
 				WithHint("the limit is %d; ask the ledger's authorities if these are needed as evidence", MaxNoEffect).

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"io"
+	"maps"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,33 +14,44 @@ import (
 
 	"fabtrail.dev/fabtrail/client"
 	"fabtrail.dev/fabtrail/custody"
+	"fabtrail.dev/fabtrail/custody/answer"
 	"fabtrail.dev/fabtrail/internal/cli"
 )
 
 func verifyCmd() *cobra.Command {
 	var f remoteFlags
-	var key, state string
+	var key, state, file string
 	var maxAge time.Duration
 	c := &cobra.Command{
-		Use:   "verify CODE",
-		Short: "Verify a unit: may it be installed?",
+		Use:   "verify CODE...",
+		Short: "Verify units: may they be installed?",
 		Long: `Verify a unit from the code on it: a GS1 Digital Link of any domain, what a scanner
 reads, or an EPC URN; with - it is read from standard input. The pedigree key in the
 code (?k=...) opens its history; without it and without a token, only a status word
 is shown.
+
+Several codes, or a file with one on each line (--file), are verified together: what
+their histories share is fetched and checked once. Then each unit gets one line.
 
 Everything is checked here: the log's signature, the witnesses' quorum and its age,
 that the log only grew since the last time (remembered in --state), that the history
 is whole, every signature and proof, and the rules of custody.
 
 Exit codes: 0 verified (perhaps with a note), 1 check-before-use or do-not-install,
-3 could not verify, 4 not in this ledger, 5 status only.`,
+3 could not verify, 4 not in this ledger, 5 status only. Of several units the worst
+counts: 1, then 4, 3, 5, 0.`,
 		Example: `  fabtrail verify 'https://id.gs1.org/01/09506000134352/21/SN-1?k=mPEOG3nCqRF8uFgmNQx3xA' \
     --server https://ledger.example --trust ./trust
-  fabtrail verify - --server https://ledger.example --trust ./trust < label.txt`,
-		Args: cobra.ExactArgs(1),
+  fabtrail verify - --server https://ledger.example --trust ./trust < label.txt
+  fabtrail verify --file pallet.txt --server https://ledger.example --trust ./trust`,
+		Args: func(c *cobra.Command, args []string) error {
+			if file == "" {
+				return cobra.MinimumNArgs(1)(c, args)
+			}
+			return nil
+		},
 		RunE: func(c *cobra.Command, args []string) error {
-			code, err := readCode(c.InOrStdin(), args[0])
+			codes, err := readCodes(c.InOrStdin(), args, file, key)
 			if err != nil {
 				return err
 			}
@@ -53,7 +68,10 @@ Exit codes: 0 verified (perhaps with a note), 1 check-before-use or do-not-insta
 				return err
 			}
 			v := client.Verifier{Remote: r, Trust: t, Memory: mem, MaxAge: maxAge}
-			rep, err := v.VerifyUnit(c.Context(), code, key)
+			if len(codes) > 1 || file != "" {
+				return verifyMany(c, &v, codes)
+			}
+			rep, err := v.VerifyUnit(c.Context(), codes[0].Text, codes[0].Pedigree)
 			if err != nil {
 				return cli.WithCode(cli.Usage, err)
 			}
@@ -69,11 +87,107 @@ Exit codes: 0 verified (perhaps with a note), 1 check-before-use or do-not-insta
 		},
 	}
 	f.add(c, true)
-	c.Flags().StringVar(&key, "key", "", "pedigree key, if it is not in the code")
+	c.Flags().StringVar(&key, "key", "", "pedigree key, if it is not in the code (with one code only)")
+	c.Flags().StringVar(&file, "file", "", "file with one code on each line; - is standard input")
 	c.Flags().StringVar(&state, "state", "", "folder that remembers the last checkpoint of each log (default: your state folder)")
 	c.Flags().DurationVar(&maxAge, "max-age", client.DefaultMaxAge, "how old the witnesses' cosignatures may be")
+	_ = c.MarkFlagFilename("file")
 	c.AddCommand(verifyForkCmd(), verifyReceiptCmd())
 	return c
+}
+
+// verifyMany verifies several units and prints a line for each.
+func verifyMany(c *cobra.Command, v *client.Verifier, codes []client.Code) error {
+	v.Parts = answer.NewParts(4096)
+	reps, err := v.VerifyUnits(c.Context(), codes)
+	if err != nil {
+		return cli.WithCode(cli.Usage, err)
+	}
+	worst, counts := cli.OK, map[custody.Word]int{}
+	var fork *client.Fork
+	for _, r := range reps {
+		counts[r.Word]++
+		if code := exitOf(r.Word); badness[code] > badness[worst] {
+			worst = code
+		}
+		if r.Fork != nil {
+			fork = r.Fork
+		}
+	}
+	out := struct {
+		Units  []*client.Report     `json:"units"`
+		Counts map[custody.Word]int `json:"counts"`
+		Exit   int                  `json:"exit"`
+	}{reps, counts, worst}
+	err = cli.Print(c, out, func(w io.Writer) {
+		for _, r := range reps {
+			fmt.Fprintf(w, "%s %s%s\n", cli.Colour(w, wordColour[r.Word], fmt.Sprintf("%-17s", strings.ToUpper(string(r.Word)))), r.URI, why(r))
+		}
+		fmt.Fprintf(w, "\n%d units:", len(reps))
+		for _, word := range slices.Sorted(maps.Keys(counts)) {
+			fmt.Fprintf(w, " %d %s", counts[word], word)
+		}
+		fmt.Fprintln(w)
+	})
+	if err == nil && fork != nil {
+		err = saveFork(c, fork)
+	}
+	if err != nil {
+		return err
+	}
+	return cli.Quiet(worst)
+}
+
+// badness orders the exit codes of single units for that of several.
+var badness = map[int]int{cli.OK: 0, cli.StatusOnly: 1, cli.CouldNot: 2, cli.NotInLedger: 3, cli.Failed: 4}
+
+// why names what failed.
+func why(r *client.Report) string {
+	failed := r.Failed()
+	if len(failed) == 0 {
+		return ""
+	}
+	return "  (" + strings.Join(failed, ", ") + ")"
+}
+
+// readCodes returns the codes given: as arguments, on standard input for "-", and
+// in a file.
+func readCodes(in io.Reader, args []string, file, key string) ([]client.Code, error) {
+	var codes []client.Code
+	for _, arg := range args {
+		code, err := readCode(in, arg)
+		if err != nil {
+			return nil, err
+		}
+		codes = append(codes, client.Code{Text: code, Pedigree: key})
+	}
+	if file != "" {
+		if file != "-" {
+			f, err := os.Open(file)
+			if err != nil {
+				return nil, cli.WithCode(cli.Usage, err)
+			}
+			defer f.Close()
+			in = f
+		}
+		lines := bufio.NewScanner(in)
+		lines.Buffer(nil, maxCode)
+		for lines.Scan() {
+			if code := strings.TrimSpace(lines.Text()); code != "" {
+				codes = append(codes, client.Code{Text: code})
+			}
+		}
+		if err := lines.Err(); err != nil {
+			return nil, cli.Usagef("%s: %w", file, err)
+		}
+	}
+	switch {
+	case len(codes) == 0:
+		return nil, cli.Usagef("there is no code in %s", file)
+	case len(codes) > 1 && key != "":
+		return nil, cli.Usagef("--key is of one unit: with several codes, give each its key as ?k=")
+	}
+	return codes, nil
 }
 
 // maxCode bounds a code on standard input, in bytes.

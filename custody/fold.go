@@ -27,7 +27,8 @@ package custody
 //	assemble       parent as above; part is part-of(parent)            part free, held(actor)
 //	  remove
 //	firmware-load  not ended; keeper, GTIN's owner, service if in use  image of that slot
-//	qa-result      as firmware-load, or a lab                          FAILED opens a hold, else noted
+//	qa-result      as firmware-load, or a lab                          FAILED opens a hold, else noted; a
+//	                                                                   lab's own FAILED is a claim
 //	pack (opens)   nothing of the container; member held, clear, of a  load: held(actor), level, owner actor;
 //	               lower level                                         member in(load)
 //	pack (later)   load held and free; member as above                 member in(load); the load does not advance

@@ -232,11 +232,12 @@ func answers(s *Statement) (entry.Hash, bool) {
 	return h, true
 }
 
-// maxHolds bounds the holds of one unit, and maxTransfers the changes of a load's
-// ownership.
+// maxHolds bounds the holds of one unit, and maxTransfers the sales of one load by
+// one party: what members are whose is not looked up then, so strangers can sell a
+// load to each other, and must not use up what its owners need.
 const (
 	maxHolds     = 64
-	maxTransfers = 64
+	maxTransfers = 16
 )
 
 // addHold opens a hold under the statement at hand and puts it on u, a clone.
@@ -306,6 +307,9 @@ func (r *run) turn(u *Unit) (Outcome, Code) {
 		if b.Result != "FAILED" {
 			return Noted, CodeNoted
 		}
+		if !r.serves(u) { // a lab without the unit: a claim, not a hold
+			return NoEffect, CodeNotEntitled
+		}
 		return r.hold(u, RankKeeper, "qa failed")
 	case *Ownership:
 		return r.ownership(u, b)
@@ -358,7 +362,7 @@ func (r *run) ownership(u *Unit, b *Ownership) (Outcome, Code) {
 	}
 	owner := r.owner(u)
 	if u.Ref.IsLoad() {
-		if len(u.Transfers) >= maxTransfers {
+		if u.sales(b.From) >= maxTransfers {
 			return NoEffect, CodeTooMany
 		}
 		u.Owner, u.OwnerAt = transferred(owner, []Transfer{{r.index, b.From, b.To}}, 0), r.index

@@ -233,6 +233,16 @@ func (u *Unit) addKnown(index uint64) {
 
 func (u *Unit) waits(index uint64) bool { return slices.Contains(u.Waiting, index) }
 
+// sales counts the transfers of a load by one party.
+func (u *Unit) sales(from string) (n int) {
+	for _, t := range u.Transfers {
+		if t.From == from {
+			n++
+		}
+	}
+	return n
+}
+
 // transferred returns owner after the transfers later than index after.
 func transferred(owner string, ts []Transfer, after uint64) string {
 	for _, t := range ts {

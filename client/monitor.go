@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -121,8 +123,6 @@ type claim struct {
 	from    string // the witness's name; "" for the log itself or the cursor
 	pending bool   // remembered from a round before
 }
-
-func (c claim) who() string { return cmp.Or(c.from, "the log") }
 
 // Look does one round. An error means that the round could not be finished (the
 // context ended, a proof or the memory could not be written); it is then to be
@@ -287,31 +287,58 @@ func (m *Monitor) cosigners(o *Observation, published *Seen, views []claim) {
 // and a consistency proof from each size to the next. The log proves sizes up to
 // upTo; larger claims are compared as far as that goes, and returned.
 func (m *Monitor) agree(ctx context.Context, o *Observation, claims []claim, upTo uint64) (waiting []claim) {
-	claims = slices.Clone(claims)
-	slices.SortStableFunc(claims, func(a, b claim) int { return cmp.Compare(a.Size, b.Size) })
-	for i, b := range claims {
-		if b.Size > upTo {
-			waiting = append(waiting, b)
+	groups := distinct(claims)
+	for i, b := range groups {
+		if b[0].Size > upTo {
+			waiting = append(waiting, b...)
 		}
 		if i == 0 {
 			continue
 		}
-		a := claims[i-1]
-		if a.Size != b.Size && b.Size > upTo {
+		a := groups[i-1]
+		if a[0].Size != b[0].Size && b[0].Size > upTo {
 			continue // nobody can prove it yet
 		}
 		var fork *Fork
-		switch err := Consistent(ctx, m.Log, a.Seen, b.Seen); {
+		switch err := Consistent(ctx, m.Log, a[0].Seen, b[0].Seen); {
 		case errors.As(err, &fork):
 			o.Forks = append(o.Forks, fork)
-			o.alarm(AlarmFork, "", "%v; one shown by %s, the other by %s", fork, a.who(), b.who())
-			waiting = append(waiting, a, b) // the alarm is to last
+			o.alarm(AlarmFork, "", "%v; one shown by %s, the other by %s", fork, who(a), who(b))
 		case err != nil:
-			o.alarm(AlarmNoProof, "", "sizes %d (shown by %s) and %d (by %s): %v", a.Size, a.who(), b.Size, b.who(), err)
-			waiting = append(waiting, a, b)
+			o.alarm(AlarmNoProof, "", "sizes %d (shown by %s) and %d (by %s): %v", a[0].Size, who(a), b[0].Size, who(b), err)
+		default:
+			continue
 		}
+		waiting = append(append(waiting, a...), b...) // what failed is to be compared again
 	}
 	return waiting
+}
+
+// distinct sorts claims by size and groups those that claim the same.
+func distinct(claims []claim) [][]claim {
+	claims = slices.Clone(claims)
+	slices.SortStableFunc(claims, func(a, b claim) int {
+		return cmp.Or(cmp.Compare(a.Size, b.Size), bytes.Compare(a.Root[:], b.Root[:]))
+	})
+	var groups [][]claim
+	for i, c := range claims {
+		if i == 0 || c.Checkpoint != claims[i-1].Checkpoint {
+			groups = append(groups, nil)
+		}
+		groups[len(groups)-1] = append(groups[len(groups)-1], c)
+	}
+	return groups
+}
+
+// who names those who show a checkpoint.
+func who(group []claim) string {
+	var names []string
+	for _, c := range group {
+		if name := cmp.Or(c.from, "the log"); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // withheld raises an alarm for what a witness cosigned long ago and the log did
@@ -368,7 +395,10 @@ func (m *Monitor) advance(o *Observation, last, published *Seen, views, waiting 
 func (m *Monitor) keep(witness string, views, waiting []claim) error {
 	of := func(c claim) bool { return c.from == witness }
 	was := slices.ContainsFunc(views, func(c claim) bool { return of(c) && c.pending })
-	i := slices.IndexFunc(waiting, of)
+	i := slices.IndexFunc(waiting, func(c claim) bool { return of(c) && c.pending })
+	if i < 0 {
+		i = slices.IndexFunc(waiting, of)
+	}
 	switch {
 	case i >= 0 && waiting[i].pending, i < 0 && !was:
 		return nil

@@ -17,7 +17,6 @@ import (
 
 	"fabtrail.dev/fabtrail/ledger/checkpoint"
 	"fabtrail.dev/fabtrail/ledger/entry"
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
@@ -556,23 +555,5 @@ func TestMetrics(t *testing.T) {
 	}
 	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
 		t.Errorf("%v, %v", problems, err)
-	}
-}
-
-func BenchmarkWitness(b *testing.B) {
-	for name, fs := range map[string]vfs.FS{"memory": vfs.NewMem(), "disk": vfs.Default} {
-		b.Run(name, func(b *testing.B) {
-			dir := b.TempDir()
-			store := must[*FileStore](b)(OpenFileStore(FileOptions{FS: fs, Dir: fs.PathJoin(dir, "s"), MarkDir: fs.PathJoin(dir, "m"), Create: true}))
-			defer store.Close()
-			f := newWitness(b, "w.example", func(c *Config) { c.Store = store })
-			f.advance(b, 0, 5)
-			body := f.log.request(b, 5, 5).Marshal()
-			for b.Loop() {
-				if w := post(f, body); w.Code != 200 {
-					b.Fatal(w.Code)
-				}
-			}
-		})
 	}
 }

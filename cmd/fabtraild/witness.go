@@ -77,7 +77,6 @@ It serves POST /add-checkpoint, GET /<hex SHA-256 of origin>/checkpoint, /health
 	fl.BoolVar(&f.accept, "accept-state", false, "open a store whose high-water mark is missing: you know that it is the newest")
 	fl.StringArrayVar(&f.adopt, "adopt", nil, "ORIGIN of a log that is frozen: go on from the checkpoint that gave the old state away; repeatable")
 	_ = c.MarkFlagRequired("name")
-	c.MarkFlagsOneRequired("log", "log-list")
 	return c
 }
 
@@ -100,6 +99,9 @@ func (f witnessFlags) config() (node.WitnessConfig, error) {
 			return cfg, cli.WithCode(cli.Usage, fmt.Errorf("--log-list %s: %w", path, err))
 		}
 		cfg.Logs = append(cfg.Logs, logs...)
+	}
+	if len(cfg.Logs) == 0 {
+		return cfg, cli.Usagef("which logs? give --log or --log-list")
 	}
 	if !f.index {
 		return cfg, nil

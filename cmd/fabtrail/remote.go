@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -28,13 +29,13 @@ func (f *remoteFlags) add(c *cobra.Command, trust bool) {
 
 func (f *remoteFlags) remote() (*client.Remote, error) {
 	if f.server == "" {
-		return nil, cli.Usagef("which ledger? give --server URL")
+		return nil, cli.Usagef("which ledger? give --server URL, or set $FABTRAIL_SERVER")
 	}
 	var opt client.Options
 	if f.token != "" {
 		b, err := os.ReadFile(f.token)
-		if err != nil {
-			return nil, err
+		if err != nil { // never 1, which would speak of a unit
+			return nil, cli.Usagef("--token: %w", err)
 		}
 		opt.Token = strings.TrimSpace(string(b))
 	}
@@ -44,9 +45,12 @@ func (f *remoteFlags) remote() (*client.Remote, error) {
 
 func (f *remoteFlags) trusted() (*client.Trust, error) {
 	if f.trust == "" {
-		return nil, cli.Usagef("whom do you trust? give --trust DIR; 'fabtrail trust fetch' makes one")
+		return nil, cli.Usagef("whom do you trust? give --trust DIR, or set $FABTRAIL_TRUST; 'fabtrail trust fetch' makes one")
 	}
 	t, err := client.LoadTrust(os.DirFS(f.trust))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, cli.WithCode(cli.CouldNot, fmt.Errorf("%s: %w; 'fabtrail trust fetch --out %s' gets one", f.trust, err, f.trust))
+	}
 	if err != nil {
 		return nil, cli.WithCode(cli.CouldNot, fmt.Errorf("%s: %w", f.trust, err))
 	}

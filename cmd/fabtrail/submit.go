@@ -53,14 +53,14 @@ checkpoint's signatures, the quorum of witnesses, and the statement's inclusion.
 					return err
 				}
 			}
+			names, envelopes, err := readEnvelopes(c.InOrStdin(), args)
+			if err != nil {
+				return err
+			}
 			for _, m := range manifests {
 				if err := putManifest(c, r, m); err != nil {
 					return err
 				}
-			}
-			names, envelopes, err := readEnvelopes(c.InOrStdin(), args)
-			if err != nil {
-				return err
 			}
 			outcomes, err := s.SubmitBatch(c.Context(), envelopes)
 			if err != nil {
@@ -110,6 +110,11 @@ func readEnvelopes(stdin io.Reader, files []string) (names []string, envelopes [
 		if _, err := custody.ParseDSSE(bytes.TrimSpace(b)); err == nil {
 			names, envelopes = append(names, f), append(envelopes, bytes.TrimSpace(b))
 			continue
+		}
+		// A key or a label named by mistake must not reach the server, which would
+		// be the one to find that it is no statement.
+		if t := bytes.TrimSpace(b); len(t) > 0 && t[0] != '{' {
+			return nil, nil, cli.Usagef("%s does not begin like a signed statement (DSSE, a JSON object); nothing was sent", f)
 		}
 		lines := bufio.NewScanner(bytes.NewReader(b))
 		lines.Buffer(nil, custody.MaxDSSE+1)

@@ -4,10 +4,10 @@ export CGO_ENABLED ?= 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFLAGS_BUILD = -trimpath -ldflags "-s -w -buildid= -X main.version=$(VERSION)"
 
-.PHONY: help build test race lint demo demo-seeds witness-matrix witness-model witness-bench fuzz clean
+.PHONY: help build test race lint demo demo-seeds witness-matrix witness-model witness-bench lies closure fuzz fuzz-corpus reproducible sbom vulncheck clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 build: ## static binaries in bin/
 	go build $(GOFLAGS_BUILD) -o bin/ ./cmd/...
@@ -39,12 +39,33 @@ witness-model: ## campaign: MODEL random operations against witnesses, with the 
 witness-bench: ## one witness: cosignatures as ratios to signing and to a sync of this disk
 	go test -count=1 -run '^$$' -bench '^BenchmarkWitnessRatio$$' ./witness
 
+LIES ?= 10000
+LIESEED ?= 1
+lies: ## tell a client LIES lies (default 10,000) of a lying server, seeded by LIESEED
+	go test -count=1 -timeout 24h -run '^TestLyingServer$$' -v ./client -lies $(LIES) -lieseed $(LIESEED)
+
+WORLDS ?= 1250
+SEED ?= 0
+closure: ## compare closures with full replays in WORLDS random worlds of 80 units (default 1,250: 100,000 units) from SEED on
+	FABTRAIL_CLOSURE_WORLDS=$(WORLDS) FABTRAIL_CLOSURE_SEED=$(SEED) go test -count=1 -timeout 24h -run '^TestClosureEqualsReplay$$' -v ./custody
+
 FUZZTIME ?= 20s
-fuzz: ## run every fuzz target for FUZZTIME (default 20s each)
-	@for p in $$(go list ./...); do \
-	  for f in $$(go test -list '^Fuzz' $$p 2>/dev/null | grep '^Fuzz'); do \
-	    echo "== $$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5x $$p || exit 1; \
-	  done; done
+fuzz: ## run every fuzz target for FUZZTIME (default 20s each) and report executions
+	go run ./internal/fuzzrun -time $(FUZZTIME)
+
+fuzz-corpus: ## the same, and keep a few new inputs of each in testdata/fuzz
+	go run ./internal/fuzzrun -time $(FUZZTIME) -keep 4
+
+reproducible: ## build the commit twice, in two places, and compare the bytes
+	scripts/reproducible.sh
+
+sbom: build ## CycloneDX bill of materials of the programs in dist/fabtrail.cdx.json
+	@mkdir -p dist
+	go run ./internal/sbom bin/fabtrail bin/fabtraild > dist/fabtrail.cdx.json
+	@echo "dist/fabtrail.cdx.json: $$(grep -c '"type": "library"' dist/fabtrail.cdx.json) modules"
+
+vulncheck: ## known vulnerabilities; exit code 2 when that cannot be checked
+	scripts/vulncheck.sh
 
 clean: ## remove what was built
 	rm -rf bin dist

@@ -4,7 +4,7 @@ export CGO_ENABLED ?= 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFLAGS_BUILD = -trimpath -ldflags "-s -w -buildid= -X main.version=$(VERSION)"
 
-.PHONY: help build test race lint demo demo-seeds witness-matrix witness-model witness-bench lies closure fuzz fuzz-corpus reproducible sbom vulncheck clean
+.PHONY: help build test race lint demo demo-seeds witness-matrix witness-model witness-bench lies closure fuzz fuzz-corpus costs reproducible sbom vulncheck clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +55,9 @@ fuzz: ## run every fuzz target for FUZZTIME (default 20s each) and report execut
 
 fuzz-corpus: ## the same, and keep a few new inputs of each in testdata/fuzz
 	go run ./internal/fuzzrun -time $(FUZZTIME) -keep 4
+
+costs: ## what refused requests cost, as multiples of an accepted one
+	FABTRAIL_COSTS=1 go test -count=1 -v -run '^TestRefusalCosts$$' ./internal/node
 
 reproducible: ## build the commit twice, in two places, and compare the bytes
 	scripts/reproducible.sh

@@ -315,7 +315,11 @@ func (s *Statement) Contents() *Contents {
 // whose members do not fit the predicate: units that come into being have no head
 // and are of the lot's product, units that are packed or unpacked have one, and a
 // load does not hold itself. It costs a hash of every member.
-func (s *Statement) CheckManifest(m Manifest) error {
+func (s *Statement) CheckManifest(m Manifest) error { return s.CheckManifestOf(m, m.Contents()) }
+
+// CheckManifestOf is CheckManifest for many statements that name one manifest: is
+// is m.Contents(), which costs the hashes.
+func (s *Statement) CheckManifestOf(m Manifest, is Contents) error {
 	c := s.Contents()
 	if c == nil {
 		return problem.New("manifest_mismatch", "/predicate", "a %s names no manifest", s.Kind)
@@ -323,10 +327,10 @@ func (s *Statement) CheckManifest(m Manifest) error {
 	if int64(len(m.Members)) != c.Count {
 		return contentsMismatch("count", "the manifest has %d members, the statement says %d", len(m.Members), c.Count)
 	}
-	if d := m.Digest().String(); d != c.Manifest {
+	if d := is.Manifest; d != c.Manifest {
 		return contentsMismatch("manifest", "the manifest has digest %s, the statement names %s", d, c.Manifest)
 	}
-	if r := m.Root().String(); r != c.Root {
+	if r := is.Root; r != c.Root {
 		return contentsMismatch("root", "the manifest has root %s, the statement says %s", r, c.Root)
 	}
 	for i, mb := range m.Members {

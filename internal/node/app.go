@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"sync"
 
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/internal/problem"
@@ -55,7 +56,7 @@ func (a *app) item(st ledger.State, at ledger.At, sub ledger.Submission) (custod
 			return item, err
 		}
 		item.Signed = signed
-		if item.Members, err = members(a.manifest, signed.Statement); err != nil {
+		if item.Members, err = members(parsedManifests(a.manifest), signed.Statement); err != nil {
 			return item, err
 		}
 	}
@@ -78,7 +79,7 @@ func (a *app) item(st ledger.State, at ledger.At, sub ledger.Submission) (custod
 
 // members reads the manifest that a statement names and holds it to what the
 // statement signs; nil when it names none.
-func members(load func(entry.Hash) ([]byte, error), st *custody.Statement) ([]custody.Member, error) {
+func members(load func(entry.Hash) (*manifest, error), st *custody.Statement) ([]custody.Member, error) {
 	contents := st.Contents()
 	if contents == nil {
 		return nil, nil
@@ -87,7 +88,7 @@ func members(load func(entry.Hash) ([]byte, error), st *custody.Statement) ([]cu
 	if err != nil {
 		return nil, err
 	}
-	b, err := load(digest)
+	m, err := load(digest)
 	if errors.Is(err, ledger.ErrNotFound) {
 		return nil, problem.New("missing_manifest", "/predicate/contents/manifest", "the manifest %s is not here", digest).
 			WithHint("upload it first: PUT /v1/manifests/%s", digest)
@@ -95,12 +96,46 @@ func members(load func(entry.Hash) ([]byte, error), st *custody.Statement) ([]cu
 	if err != nil {
 		return nil, err
 	}
-	m, err := custody.ParseManifest(b)
-	if err != nil {
-		return nil, err
-	}
-	if err := st.CheckManifest(m); err != nil {
+	if err := st.CheckManifestOf(m.Manifest, m.is); err != nil {
 		return nil, err
 	}
 	return m.Members, nil
+}
+
+// manifest is one that was read, with what a statement has to say of it.
+type manifest struct {
+	custody.Manifest
+	is custody.Contents
+}
+
+// parsedManifests reads manifests from their bytes.
+func parsedManifests(load func(entry.Hash) ([]byte, error)) func(entry.Hash) (*manifest, error) {
+	return func(digest entry.Hash) (*manifest, error) {
+		b, err := load(digest)
+		if err != nil {
+			return nil, err
+		}
+		m, err := custody.ParseManifest(b)
+		if err != nil {
+			return nil, err
+		}
+		return &manifest{m, m.Contents()}, nil
+	}
+}
+
+// once remembers what load returned, for one call: statements of 1 KB that name one
+// manifest of 16 MiB then cost its memory and its hashes once.
+func once(load func(entry.Hash) (*manifest, error)) func(entry.Hash) (*manifest, error) {
+	var mu sync.Mutex
+	read := map[entry.Hash]func() (*manifest, error){}
+	return func(digest entry.Hash) (*manifest, error) {
+		mu.Lock()
+		get, ok := read[digest]
+		if !ok {
+			get = sync.OnceValues(func() (*manifest, error) { return load(digest) })
+			read[digest] = get
+		}
+		mu.Unlock()
+		return get()
+	}
 }

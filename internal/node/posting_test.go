@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"fabtrail.dev/fabtrail/api"
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/internal/problem"
 	"fabtrail.dev/fabtrail/ledger/entry"
@@ -75,5 +76,33 @@ func TestRefusedFindingsWait(t *testing.T) {
 	}
 	if got := n.Ledger().Published().Size(); got != size+2 { // the finding and its index commitment
 		t.Errorf("the log has size %d, want %d", got, size+2)
+	}
+}
+
+// TestManifestIsReadOncePerCall: small statements that name one large manifest share
+// what was read of it.
+func TestManifestIsReadOncePerCall(t *testing.T) {
+	w := newWorld(t)
+	m, err := custody.NewManifest([]custody.Member{{URI: unit(1), Head: entry.Hash{1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.node.PutManifest(context.Background(), api.Caller{}, m.Digest(), m.Marshal()); err != nil {
+		t.Fatal(err)
+	}
+	var lines [][]byte
+	for range 2 * chunk {
+		lines = append(lines, w.sign(w.payload(custody.KindPack, "https://id.gs1.org/00/095060001000000128",
+			w.event(makerParty, "maker", custody.First()), &custody.Pack{Level: 1, Contents: m.Contents()}), w.keys[makerParty]))
+	}
+	results := make([]api.Result, len(lines))
+	items, _ := w.node.prepare(lines, results)
+	for i, it := range items {
+		if it == nil {
+			t.Fatalf("line %d: %v", i, results[i].Err)
+		}
+		if &it.members[0] != &items[0].members[0] {
+			t.Fatalf("line %d has members of its own", i)
+		}
 	}
 }

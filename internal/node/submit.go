@@ -70,6 +70,7 @@ func (n *Node) prepare(envelopes [][]byte, results []api.Result) ([]*prepared, k
 		parsed[i], results[i].Err = custody.ParseDSSE(b)
 	}
 	keys := n.lookup(parsed)
+	manifests := once(parsedManifests(n.ledger.Manifest))
 	limit := make(chan struct{}, runtime.GOMAXPROCS(0))
 	var wg sync.WaitGroup
 	for from := 0; from < len(envelopes); from += chunk {
@@ -78,7 +79,7 @@ func (n *Node) prepare(envelopes [][]byte, results []api.Result) ([]*prepared, k
 		limit <- struct{}{}
 		go func() {
 			defer func() { <-limit; wg.Done() }()
-			n.verify(parsed[from:to], items[from:to], results[from:to], keys)
+			n.verify(parsed[from:to], items[from:to], results[from:to], keys, manifests)
 		}()
 	}
 	wg.Wait()
@@ -93,7 +94,7 @@ func (n *Node) prepare(envelopes [][]byte, results []api.Result) ([]*prepared, k
 	return items, keys
 }
 
-func (n *Node) verify(ds []custody.DSSE, items []*prepared, results []api.Result, keys custody.KeyLookup) {
+func (n *Node) verify(ds []custody.DSSE, items []*prepared, results []api.Result, keys custody.KeyLookup, manifests func(entry.Hash) (*manifest, error)) {
 	var todo []custody.DSSE
 	var lines []int
 	for i := range ds {
@@ -107,7 +108,7 @@ func (n *Node) verify(ds []custody.DSSE, items []*prepared, results []api.Result
 			results[i].Err = errs[k]
 			continue
 		}
-		ms, err := members(n.ledger.Manifest, signed[k].Statement)
+		ms, err := members(manifests, signed[k].Statement)
 		if err != nil {
 			results[i].Err = err
 			continue

@@ -87,6 +87,8 @@ func (v *Verifier) VerifyUnit(ctx context.Context, what, pedigree string) (*Repo
 		default:
 			if r.Word != custody.StatusOnly {
 				r.checkPedigree(pedigree)
+			} else if pedigree != "" {
+				r.fail(CheckPedigree, "the pedigree key given does not open this unit: compare it with the code on the unit")
 			}
 			return r, nil
 		}

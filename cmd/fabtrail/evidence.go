@@ -130,7 +130,7 @@ func (f *remoteFlags) verifier(state string) (*client.Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	mem, err := newMemory(state)
+	mem, err := newMemory(state, t)
 	return &client.Verifier{Remote: r, Trust: t, Memory: mem}, err
 }
 

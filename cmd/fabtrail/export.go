@@ -120,7 +120,7 @@ func (f *exportFlags) run(c *cobra.Command, code string) error {
 	if err != nil {
 		return err
 	}
-	mem, err := newMemory(f.state)
+	mem, err := newMemory(f.state, t)
 	if err != nil {
 		return err
 	}

@@ -10,19 +10,22 @@ import (
 	"os"
 	"path/filepath"
 
+	"fabtrail.dev/fabtrail/client"
 	"fabtrail.dev/fabtrail/internal/cli"
 )
 
 // memory keeps the last checkpoint of each log in a folder: one file a log, the
 // note with a checksum in front, so that a damaged file is never taken for a fork.
-type memory struct{ dir string }
+type memory struct{ dir, log string }
 
 const memoryMagic = "fabtrail/seen/v1 "
 
 // errDamaged is what a file that fails its checksum is.
 var errDamaged = errors.New("the remembered checkpoint is damaged: nothing is known about a fork; remove the file to begin anew")
 
-func newMemory(dir string) (*memory, error) {
+// newMemory keeps what it remembers of a log under the log's key, not its name
+// alone: another ledger of the same name is another ledger.
+func newMemory(dir string, t *client.Trust) (*memory, error) {
 	if dir == "" {
 		base := os.Getenv("XDG_STATE_HOME")
 		if base == "" {
@@ -34,11 +37,11 @@ func newMemory(dir string) (*memory, error) {
 		}
 		dir = filepath.Join(base, "fabtrail")
 	}
-	return &memory{dir}, os.MkdirAll(dir, 0o700)
+	return &memory{dir, t.Log.String()}, os.MkdirAll(dir, 0o700)
 }
 
 func (m *memory) path(origin string) string {
-	sum := sha256.Sum256([]byte(origin))
+	sum := sha256.Sum256([]byte(origin + "\n" + m.log))
 	return filepath.Join(m.dir, hex.EncodeToString(sum[:8])+".seen")
 }
 

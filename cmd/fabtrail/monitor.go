@@ -96,7 +96,7 @@ func (f *monitorFlags) monitor() (*client.Monitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	mem, err := newMemory(f.state)
+	mem, err := newMemory(f.state, t)
 	if err != nil {
 		return nil, err
 	}

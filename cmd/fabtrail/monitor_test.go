@@ -99,13 +99,20 @@ func (o *twoFaced) enrol(url, party, name string) {
 	must(o.t, err)
 	envelope, err := custody.Sign(payload, o.authority, key)
 	must(o.t, err)
+	o.post(url, envelope)
+}
+
+// post submits a statement as the operator, whose receipt is not checked.
+func (o *twoFaced) post(url string, envelope []byte) *client.Recorded {
+	o.t.Helper()
 	token, err := o.folder.Token(exOperator, []string{"admin"}, time.Hour)
 	must(o.t, err)
 	r, err := client.NewRemote(url, client.Options{Token: token})
 	must(o.t, err)
 	s := client.Submitter{Remote: r}
-	_, err = s.Submit(o.t.Context(), envelope)
+	rec, err := s.Submit(o.t.Context(), envelope)
 	must(o.t, err)
+	return rec
 }
 
 // fabtrail runs the program and returns its exit code and output.
@@ -193,9 +200,9 @@ func TestTwoHistories(t *testing.T) {
 	defer mirror.Close()
 	remote, err := client.NewRemote(mirror.URL, client.Options{Attempts: 1})
 	must(t, err)
-	mem, err := newMemory(state)
-	must(t, err)
 	tr, err := client.LoadTrust(os.DirFS(trust))
+	must(t, err)
+	mem, err := newMemory(state, tr)
 	must(t, err)
 	m := client.Monitor{Log: remote, Trust: tr, Memory: mem, SaveFork: func(f *client.Fork) error { return keepFork(state, f) }}
 	obs, err := m.Look(t.Context())

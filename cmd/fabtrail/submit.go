@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -137,11 +138,15 @@ func readEnvelopes(stdin io.Reader, files []string) (names []string, envelopes [
 
 func report(c *cobra.Command, names []string, outcomes []client.Outcome, receipts string) error {
 	results := make([]submitted, len(outcomes))
-	refused := 0
+	refused, unknown := 0, 0
 	for i, o := range outcomes {
 		results[i].File = names[i]
 		if o.Err != nil {
-			refused++
+			if unanswered(o.Err) {
+				unknown++
+			} else {
+				refused++
+			}
 			results[i].Problem = problemOf(o.Err)
 			continue
 		}
@@ -156,13 +161,18 @@ func report(c *cobra.Command, names []string, outcomes []client.Outcome, receipt
 			}
 		}
 	}
-	if err := cli.Print(c, map[string]any{"submitted": len(results) - refused, "refused": refused, "results": results}, func(w io.Writer) {
+	if err := cli.Print(c, map[string]any{"submitted": len(results) - refused - unknown, "refused": refused, "unanswered": unknown, "results": results}, func(w io.Writer) {
 		for i, r := range results {
 			switch {
+			case r.Problem != nil && unanswered(outcomes[i].Err):
+				fmt.Fprintf(w, "%s %s: %v\n  It may be in the ledger already. Submit it again: that is harmless, and gets the first receipt.\n",
+					cli.Colour(w, "yellow", "unknown"), r.File, outcomes[i].Err)
 			case r.Problem != nil:
 				fmt.Fprintf(w, "%s %s\n  %s\n", cli.Colour(w, "red", "refused"), r.File, strings.ReplaceAll(outcomes[i].Err.Error(), "\n", "\n  "))
 			case r.Repeat:
 				fmt.Fprintf(w, "%s %s: entry %d, recorded before, %s\n", cli.Colour(w, "dim", "known  "), r.File, r.Index, r.Effect)
+			case strings.HasPrefix(r.Effect, custody.NoEffect.String()):
+				fmt.Fprintf(w, "%s %s: entry %d, but it changes nothing: %s\n", cli.Colour(w, "yellow", "logged "), r.File, r.Index, strings.TrimPrefix(r.Effect, custody.NoEffect.String()+" "))
 			default:
 				fmt.Fprintf(w, "%s %s: entry %d, %s\n", cli.Colour(w, "green", "entry  "), r.File, r.Index, r.Effect)
 			}
@@ -170,10 +180,18 @@ func report(c *cobra.Command, names []string, outcomes []client.Outcome, receipt
 	}); err != nil {
 		return err
 	}
-	if refused > 0 {
+	switch {
+	case refused > 0:
 		return cli.Quiet(cli.Failed)
+	case unknown > 0:
+		return cli.Quiet(cli.CouldNot)
 	}
 	return nil
+}
+
+// unanswered reports whether err leaves open what became of a statement.
+func unanswered(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 func problemOf(err error) any {

@@ -63,7 +63,7 @@ counts: 1, then 4, 3, 5, 0.`,
 			if err != nil {
 				return err
 			}
-			mem, err := newMemory(state)
+			mem, err := newMemory(state, t)
 			if err != nil {
 				return err
 			}

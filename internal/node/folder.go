@@ -199,6 +199,9 @@ func (f Folder) logSigner() (*checkpoint.Signer, error) {
 	b, err := os.ReadFile(f.key("log.skey"))
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
+			if _, err := os.Stat(f.charter()); err == nil {
+				return nil, fmt.Errorf("%s is missing, but %s holds a ledger: put its keys back; without them it cannot go on", f.key("log.skey"), f)
+			}
 			return nil, fmt.Errorf("%s holds no ledger: make one with 'fabtraild init --data %s --origin NAME'", f, f)
 		}
 		return nil, err

@@ -92,3 +92,18 @@ func BenchmarkVerify(b *testing.B) {
 		v.VerifyAnswer(b.Context(), units[0], body)
 	}
 }
+
+// BenchmarkAppend is for profiles: the whole way of statements, 1,024 on their way.
+func BenchmarkAppend(b *testing.B) {
+	w, n, _ := ready(b)
+	w.cfg.InFlight = 1024
+	pairs, err := w.world.pairs(0, (b.N+1)/2, func(uint64, uint64) {})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ResetTimer()
+	if err := w.run(n, pairs); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(w.res.AppendCPU, "cpu-us/append")
+}

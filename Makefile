@@ -30,11 +30,13 @@ demo-seeds: ## play the demo in small with SEEDS seeds (default 20), each held a
 	FABTRAIL_DEMO_SEEDS=$(SEEDS) go test -count=1 -timeout 30m -run '^TestSeeds$$' ./cmd/fabtraild/internal/demo
 
 witness-matrix: ## campaign: all 2,475 cells of the witness matrix (the tests do 90)
-	FABTRAIL_CAMPAIGN=1 go test -count=1 -timeout 30m -v -run '^TestMatrix$$' ./witness | grep -v -e '--- PASS' -e '^=== '
+	FABTRAIL_CAMPAIGN=1 go test -count=1 -timeout 30m -run '^TestMatrix$$' ./witness
 
 MODEL ?= 1000000
-witness-model: ## campaign: MODEL random operations against witnesses, with the race detector (default 1,000,000)
-	CGO_ENABLED=1 FABTRAIL_WITNESS_MODEL=$(MODEL) go test -count=1 -race -timeout 60m -v -run '^TestModelLong$$' ./witness
+MODEL_RACE ?= 100000
+witness-model: ## campaign: MODEL random operations against witnesses (default 1,000,000), then MODEL_RACE (100,000) under the race detector
+	FABTRAIL_WITNESS_MODEL=$(MODEL) go test -count=1 -timeout 60m -v -run '^TestModelLong$$' ./witness
+	CGO_ENABLED=1 FABTRAIL_WITNESS_MODEL=$(MODEL_RACE) go test -count=1 -race -timeout 60m -v -run '^TestModelLong$$' ./witness
 
 witness-bench: ## one witness: cosignatures as ratios to signing and to a sync of this disk
 	go test -count=1 -run '^$$' -bench '^BenchmarkWitnessRatio$$' ./witness

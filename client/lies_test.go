@@ -212,7 +212,8 @@ func TestLyingServer(t *testing.T) {
 	note, accepted := s.w.Note, 0
 	told, noticed := map[string]int{}, map[string]int{}
 	for n := 0; n < *lieTries; {
-		l, serial := lies[0], s.serial()
+		var l lie
+		serial := s.serial()
 		var a *answer.Answer
 		if i := n % (len(lies) + len(growthLies)); i < len(lies) {
 			l = lies[i]

@@ -40,11 +40,11 @@ func DeviceMessage(ledger entry.Hash, kind Kind, subject, actor string, prev *Di
 
 // SignDevice fills in ev.Device: key signs for the statement of the given kind,
 // subject and ledger whose other common fields ev already holds.
-func (ev *Event) SignDevice(key crypto.Signer, kind Kind, subject string, ledger entry.Hash, counter uint64) error {
-	if ev.Chain == nil {
+func (e *Event) SignDevice(key crypto.Signer, kind Kind, subject string, ledger entry.Hash, counter uint64) error {
+	if e.Chain == nil {
 		return problem.New("invalid_statement", "/predicate/chain", "the chain must be set before a device signs")
 	}
-	m, err := DeviceMessage(ledger, kind, subject, ev.Actor, ev.Chain.Prev, counter)
+	m, err := DeviceMessage(ledger, kind, subject, e.Actor, e.Chain.Prev, counter)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (ev *Event) SignDevice(key crypto.Signer, kind Kind, subject string, ledger
 	if err != nil {
 		return err
 	}
-	ev.Device = &DeviceProof{Counter: counter, Sig: base64.StdEncoding.EncodeToString(sig)}
+	e.Device = &DeviceProof{Counter: counter, Sig: base64.StdEncoding.EncodeToString(sig)}
 	return nil
 }
 

@@ -496,10 +496,10 @@ func (f *fsck) index() error {
 		f.found("index-root", f.head.Covers, "%d rows give root %s, the commitment says %s over %d", t.Len(), t.Root(), f.head.IndexRoot, f.head.Topics)
 	}
 	x := indexer{s: f.s, t: &tree{}}
-	e := &edge{size: f.head.Size}
 	x.t.cache.init(1 << 20)
 	x.t.load = func(id tileID) ([]byte, error) { return f.s.tile(id) }
-	if e, err = f.s.loadEdge(f.head.Size); err == nil {
+	e, err := f.s.loadEdge(f.head.Size)
+	if err == nil {
 		x.t.snap.Store(e)
 		err = x.loadPending()
 	}

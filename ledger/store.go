@@ -210,12 +210,13 @@ func encodeRecord(cargo []byte, manifest entry.Hash) []byte {
 }
 
 func parseRecord(b []byte) (r record, err error) {
-	if len(b) > 0 && b[0] == flagManifest && len(b) > 33 {
+	switch {
+	case len(b) > 33 && b[0] == flagManifest:
 		copy(r.manifest[:], b[1:])
 		b = b[33:]
-	} else if len(b) > 0 && b[0] == 0 {
+	case len(b) > 0 && b[0] == 0:
 		b = b[1:]
-	} else {
+	default:
 		return r, fmt.Errorf("%w: entry row of %d bytes", ErrDamaged, len(b))
 	}
 	if r.Entry, err = entry.ParseCargo(b); err != nil {

@@ -153,7 +153,7 @@ func (j job) post(ctx context.Context, p *peer, from uint64) (checkpoint.NoteSig
 		return none, 0, err
 	}
 	r.Header.Set("Content-Type", "text/plain; charset=utf-8")
-	resp, text, err := j.c.do(r)
+	resp, text, err := j.c.do(r) //nolint:bodyclose // do has read and closed it
 	if err != nil {
 		return none, 0, err
 	}
@@ -273,7 +273,7 @@ func (c *Collector) view(ctx context.Context, p *peer) View {
 		v.Err = err
 		return v
 	}
-	resp, text, err := c.do(r)
+	resp, text, err := c.do(r) //nolint:bodyclose // do has read and closed it
 	if err != nil {
 		v.Err = err
 		return v

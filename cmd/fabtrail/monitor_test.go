@@ -33,7 +33,6 @@ type twoFaced struct {
 	folder    node.Folder
 	authority crypto.Signer
 	witnesses []node.Cosigner
-	stop      []func()
 }
 
 func newTwoFaced(t *testing.T) *twoFaced {

@@ -39,10 +39,10 @@ func main() {
 	only := flag.String("only", "", "regular expression that package and name, with a space between, must match")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Stdout, *each, *keep, *only, flag.Args()); err != nil {
+	err := run(ctx, os.Stdout, *each, *keep, *only, flag.Args())
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "fuzzrun:", err)
-		stop()
 		os.Exit(1)
 	}
 }
@@ -166,7 +166,7 @@ func summary(w io.Writer, out []outcome) {
 		fmt.Fprintf(tw, "%s %s\t%d\t%d\t%.0f\t%s\n", o.pkg, o.name, o.execs, o.fresh, o.took.Seconds(), word)
 	}
 	fmt.Fprintf(tw, "%d targets\t%d\t\t\t\n", len(out), total)
-	tw.Flush()
+	_ = tw.Flush()
 }
 
 // maxInput bounds the inputs that are worth committing.

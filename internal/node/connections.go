@@ -43,7 +43,7 @@ func (c *connections) Accept() (net.Conn, error) {
 		if held := (&held{conn, c}); c.take(held) {
 			return held, nil
 		}
-		conn.Close()
+		_ = conn.Close()
 	}
 }
 
@@ -65,7 +65,7 @@ func (c *connections) take(conn net.Conn) bool {
 	c.open[conn] = c.idle.PushBack(conn)
 	c.mu.Unlock()
 	if victim != nil {
-		victim.Close()
+		_ = victim.Close()
 	}
 	return true
 }

@@ -148,10 +148,9 @@ func Conformance(t *testing.T, open func(t *testing.T) (seq ledger.Sequencer, re
 		holds(t, e, leavesFrom(0, 3))
 	})
 	run("large leaves", func(t *testing.T, e *engine) {
-		big := Leaf(1)
 		env := Submission(strings.Repeat("y", entry.MaxPayload))
 		en := entry.Entry{Class: entry.Public, Time: 1, Envelope: env.Envelope}
-		big = ledger.Leaf{ID: env.ID, Value: en.Leaf(), Cargo: en.Cargo(), Manifest: []byte(strings.Repeat("m", 3<<20))}
+		big := ledger.Leaf{ID: env.ID, Value: en.Leaf(), Cargo: en.Cargo(), Manifest: []byte(strings.Repeat("m", 3<<20))}
 		add(t, e, 0, []ledger.Leaf{big, Leaf(2)}, nil)
 		e.Sequencer = e.reopen()
 		holds(t, e, []ledger.Leaf{big, Leaf(2)})

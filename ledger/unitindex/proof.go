@@ -66,7 +66,7 @@ func ParseProof(b []byte) (Proof, error) {
 	}
 	p := Proof{Kind: Kind(b[1])}
 	b = b[2:]
-	fixed := 0
+	var fixed int
 	switch p.Kind {
 	case Empty:
 		if len(b) != 0 {

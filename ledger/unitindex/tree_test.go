@@ -322,16 +322,16 @@ func TestBrokenScansAreRefused(t *testing.T) {
 	if tree, err := new(Tree).Update(broken, []Change{low}); err != nil || tree.Len() != 1 {
 		t.Errorf("the first update reads rows that cannot be there: %v", err)
 	}
-	if _, err := Build(broken); err != broken.err {
+	if _, err := Build(broken); !errors.Is(err, broken.err) {
 		t.Errorf("Build: %v", err)
 	}
-	if _, err := one.Prove(broken, low.Topic); err != broken.err {
+	if _, err := one.Prove(broken, low.Topic); !errors.Is(err, broken.err) {
 		t.Errorf("Prove: %v", err)
 	}
-	if _, err := one.Update(broken, []Change{far}); err != broken.err {
+	if _, err := one.Update(broken, []Change{far}); !errors.Is(err, broken.err) {
 		t.Errorf("Update: %v", err)
 	}
-	if _, err := one.Rebase(broken, []entry.Hash{low.Topic}, 1); err != broken.err {
+	if _, err := one.Rebase(broken, []entry.Hash{low.Topic}, 1); !errors.Is(err, broken.err) {
 		t.Errorf("Rebase: %v", err)
 	}
 }

@@ -107,3 +107,21 @@ func BenchmarkAppend(b *testing.B) {
 	}
 	b.ReportMetric(w.res.AppendCPU, "cpu-us/append")
 }
+
+// BenchmarkIndex is for profiles: commitments of 4,096 topics, on a million.
+func BenchmarkIndex(b *testing.B) {
+	w := &bench{ctx: b.Context(), folder: node.Folder(filepath.Join(b.TempDir(), "data")), res: &Result{CheckCPU: 1},
+		cfg: Config{Progress: func(string, uint64, uint64) {}, Prefill: 1_000_000}}
+	for _, step := range []func() error{w.found, w.fill} {
+		if err := step(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		if err := w.index(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(w.res.TopicCPU, "cpu-us/topic")
+	b.ReportMetric(w.res.IndexBytes, "B/topic")
+}

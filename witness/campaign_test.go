@@ -28,9 +28,9 @@ func modelOps(t *testing.T) int {
 		return n
 	}
 	if testing.Short() {
-		return 3_000
+		return 1_500
 	}
-	return 12_000
+	return 6_000
 }
 
 // bodies are the requests of an operator with three histories, made once.

@@ -161,7 +161,7 @@ func (s *FileStore) loadMarked(gens []uint64, mk mark) (content, error) {
 	if at.size < mk.offset {
 		return content{}, fmt.Errorf("%w: journal of generation %d has %d bytes, the mark covers %d", ErrStale, mk.gen, at.size, mk.offset)
 	}
-	return content{}, fmt.Errorf("%w: journal of generation %d after byte %d, the mark covers %d: %v",
+	return content{}, fmt.Errorf("%w: journal of generation %d after byte %d, the mark covers %d: %w",
 		ErrDamaged, mk.gen, at.offsets[len(at.offsets)-1], mk.offset, at.tail)
 }
 

@@ -63,7 +63,7 @@ func ParseRequest(b []byte) (Request, error) {
 	var r Request
 	var err error
 	if r.Old, err = parseSize(size); err != nil {
-		return Request{}, fmt.Errorf("%w: old size: %v", ErrMalformed, err)
+		return Request{}, fmt.Errorf("%w: old size: %w", ErrMalformed, err)
 	}
 	if len(lines)-1 > maxProof {
 		return Request{}, fmt.Errorf("%w: %d proof lines, limit %d", ErrMalformed, len(lines)-1, maxProof)

@@ -1,7 +1,12 @@
 package ledger
 
-// IndexBytes is about how many bytes the index takes on disk, once what is in
-// memory only has been flushed.
+import (
+	"context"
+	"time"
+)
+
+// IndexBytes is about how many bytes the index takes on disk. What is in memory
+// only is flushed before.
 func (l *Ledger) IndexBytes() (n uint64, err error) {
 	if err := l.s.db.Flush(); err != nil {
 		return 0, err
@@ -14,4 +19,25 @@ func (l *Ledger) IndexBytes() (n uint64, err error) {
 		n += size
 	}
 	return n, nil
+}
+
+// Settle flushes the database and waits until its background work is done, for
+// measurements that are not to count it.
+func (l *Ledger) Settle(ctx context.Context) error {
+	if err := l.s.db.Flush(); err != nil {
+		return err
+	}
+	for quiet := 0; quiet < 3; {
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if m := l.s.db.Metrics(); m.Compact.NumInProgress == 0 && m.Flush.NumInProgress == 0 {
+			quiet++
+		} else {
+			quiet = 0
+		}
+	}
+	return nil
 }

@@ -75,7 +75,7 @@ func printBench(w io.Writer, r bench.Result) {
 	row("inclusion proofs      %10.0f /s on a core", r.InclusionPerS)
 	if r.Topics > 0 {
 		row("index                 %10d topics, %.0f bytes each on disk, %.0f MiB resident, filled at %.0f /s", r.Topics, r.IndexBytes, r.FillRSS, r.FillPerS)
-		row("  CPU                 %10.1f us per updated topic, 4,096 to a commitment = %.2f signature checks", r.TopicCPU, r.IndexShare)
+		row("  CPU                 %10.1f us per updated topic, 4,096 to a commitment = %.2f signature checks; %.1f us later, compacting", r.TopicCPU, r.IndexShare, r.LaterCPU)
 		row("  proofs              %10d bytes p50", r.ProofP50)
 	}
 	row("unit answers          %10.0f /s on a core, %.2f ms p50 (%d lists, %d entries, %d bytes)", r.Answer.PerCPU, r.Answer.P50, r.Answer.Topics, r.Answer.Entries, r.Answer.Bytes)

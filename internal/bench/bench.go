@@ -59,8 +59,9 @@ type Result struct {
 	RSS           float64 `json:"rss_mb"`          // resident after the appends, statements to come dropped
 
 	Topics       uint64  `json:"topics"`                // in the index when it was measured
-	TopicCPU     float64 `json:"index_cpu_us"`          // processor time of one updated topic, 4,096 to a commitment, everything included
-	IndexShare   float64 `json:"index_share"`           // the same as a share of check_cpu_us
+	TopicCPU     float64 `json:"index_cpu_us"`          // processor time of one updated topic, 4,096 to a commitment
+	LaterCPU     float64 `json:"index_later_cpu_us"`    // processor time of flushing and compacting it afterwards
+	IndexShare   float64 `json:"index_share"`           // index_cpu_us as a share of check_cpu_us
 	IndexBytes   float64 `json:"index_bytes"`           // on disk, per topic
 	ProofP50     int     `json:"proof_bytes_p50"`       // of an index proof
 	FillPerS     float64 `json:"fill_topics_per_s"`     //

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -266,7 +267,13 @@ type indexer struct {
 // advance computes the index over [0, covers) and stages its rows. The entries'
 // leaf hashes come with the pending elements.
 func (x *indexer) advance(b *pebble.Batch, covers uint64) (entry.Hash, error) {
-	slices.SortStableFunc(x.pending, func(a, c topicRef) int { return bytes.Compare(a.topic[:], c.topic[:]) })
+	// An entry stands once in a list, so topic and index make one order.
+	slices.SortFunc(x.pending, func(a, c topicRef) int {
+		if o := bytes.Compare(a.topic[:], c.topic[:]); o != 0 {
+			return o
+		}
+		return cmp.Compare(a.ref.Index, c.ref.Index)
+	})
 	old := &rows{s: x.s, t: x.t, covers: x.covers}
 	read := bucketRows{tip: x.tip, old: old}
 	changes := make([]unitindex.Change, 0, len(x.pending))
@@ -277,7 +284,7 @@ func (x *indexer) advance(b *pebble.Batch, covers uint64) (entry.Hash, error) {
 			j++
 		}
 		var c unitindex.Change
-		c, err = x.grow(b, read.row(x.pending[i].topic), x.pending[i:j])
+		c, err = x.grow(b, read.next(&x.pending[i].topic), x.pending[i:j])
 		changes = append(changes, c)
 		i = j
 	}

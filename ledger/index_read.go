@@ -19,6 +19,8 @@ type bucketRows struct {
 	tip   *unitindex.Tree
 	old   *rows
 	parts []*bucketPart // ascending, each of a range of topics
+	part  int           // where next goes on: row at of this part
+	at    int
 }
 
 // bucketPart is the share of one goroutine.
@@ -116,15 +118,19 @@ func (r *bucketRows) find(topic *entry.Hash) (*bucketPart, *readBucket) {
 	return nil, nil
 }
 
-// row returns the stored bytes of a pending topic, nil if it is new.
-func (r *bucketRows) row(topic entry.Hash) []byte {
-	p, b := r.find(&topic)
-	if b == nil {
-		return nil
-	}
-	for _, at := range p.rows[b.from:b.to] {
-		if at.topic == topic {
-			return p.bytes[at.from:at.to]
+// next returns the stored bytes of a pending topic, nil if it is new. It is called
+// with ascending topics, and goes through the rows as they do.
+func (r *bucketRows) next(topic *entry.Hash) []byte {
+	for ; r.part < len(r.parts); r.part, r.at = r.part+1, 0 {
+		p := r.parts[r.part]
+		for ; r.at < len(p.rows); r.at++ {
+			at := &p.rows[r.at]
+			switch bytes.Compare(at.topic[:], topic[:]) {
+			case 0:
+				return p.bytes[at.from:at.to]
+			case 1:
+				return nil
+			}
 		}
 	}
 	return nil

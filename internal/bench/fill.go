@@ -149,7 +149,6 @@ func (b *bench) index() error {
 	}
 	return b.openFill(func(l *ledger.Ledger) error {
 		b.cfg.Progress("measuring the index", 0, 0)
-		b.res.FillRSS = resident()
 		if err := l.Settle(b.ctx); err != nil {
 			return err
 		}
@@ -186,6 +185,7 @@ func (b *bench) index() error {
 		}
 		b.res.LaterCPU = us(cpu()-before) / topics
 		b.res.TopicCPU = used / topics
+		b.res.FillRSS = resident()
 		b.res.IndexShare = b.res.TopicCPU / b.res.CheckCPU
 		b.res.Topics = l.Published().Topics()
 		n, err := l.IndexBytes()

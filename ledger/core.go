@@ -110,18 +110,19 @@ type core struct {
 }
 
 const (
-	wayRestoreDB = "restore Dir/truth from a newer backup, or check with fsck what is left and restore with the witnesses' agreement"
-	wayJournal   = "put Dir/journal back as it was, or restore with the witnesses' agreement; starting without it could fork the log"
+	wayRestoreDB = "restore the folder truth from a newer backup, or check with fsck what is left and restore with the witnesses' agreement"
+	wayJournal   = "put the folder journal back as it was, or restore with the witnesses' agreement; starting without it could fork the log"
 	wayFsck      = "run fsck to see what is damaged, then restore from a backup"
 )
 
 // openCore takes the locks, reads the journal, compares it with the database
 // while that is open for reading only (a read-write Open of a damaged database
 // deletes what could be recovered), and opens the database for writing.
-func openCore(cfg *Config, entries bool) (c *core, err error) {
+// damaged is called from any goroutine with damage that Pebble meets, from now
+// until c is closed.
+func openCore(cfg *Config, entries bool, damaged func(error)) (c *core, err error) {
 	fs := cfg.FS
-	c = &core{cfg: cfg, dbDir: fs.PathJoin(cfg.Dir, "truth"), jDir: fs.PathJoin(cfg.Dir, "journal"), entries: entries}
-	c.damaged = func(err error) { cfg.Logf("%v", err) }
+	c = &core{cfg: cfg, dbDir: fs.PathJoin(cfg.Dir, "truth"), jDir: fs.PathJoin(cfg.Dir, "journal"), entries: entries, damaged: damaged}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.close())
@@ -193,7 +194,7 @@ func (c *core) makeDirs() error {
 
 func (c *core) options(readOnly bool) storeOptions {
 	return storeOptions{fs: c.cfg.FS, cache: c.cfg.BlockCache, memTable: c.cfg.MemTable, logger: pebbleLogger{c.cfg},
-		damaged: func(err error) { c.damaged(err) }, readOnly: readOnly, lock: c.lock}
+		damaged: c.damaged, readOnly: readOnly, lock: c.lock}
 }
 
 // createStore makes the database and closes it: the first write-ahead log of a

@@ -37,7 +37,7 @@ type replica struct {
 func OpenEmbedded(dir string, fs vfs.FS) (Sequencer, error) {
 	cfg := Config{Dir: dir, Origin: "embedded engine", FS: fs}
 	cfg.defaults()
-	c, err := openCore(&cfg, true)
+	c, err := openCore(&cfg, true, func(err error) { cfg.Logf("%v", err) })
 	if err != nil {
 		return nil, err
 	}

@@ -105,16 +105,18 @@ func Open(ctx context.Context, cfg Config) (_ *Ledger, err error) {
 			}
 		}
 	}()
-	if l.c, err = openCore(&l.cfg, cfg.Sequencer == nil); err != nil {
+	if l.c, err = openCore(&l.cfg, cfg.Sequencer == nil, l.fail); err != nil {
 		return nil, err
 	}
-	l.c.damaged = func(err error) { l.fail(err) }
 	l.s, l.j, l.seq = l.c.s, l.c.j, cfg.Sequencer
 	if l.seq == nil {
 		l.seq = l.c.engine
 	}
 	if err := l.recover(ctx); err != nil {
 		return nil, err
+	}
+	if err := l.Err(); err != nil { // met in the background
+		return nil, noSign(err, wayFsck, "the database is damaged")
 	}
 	l.run()
 	return l, nil

@@ -238,39 +238,54 @@ func (f *fakeLedger) Party(_ context.Context, uri string) (Party, error) {
 		Sites: []Site{{ID: "https://id.gs1.org/414/9506000140001", Country: "TW", Geo: "geo:24.77,121.01"}}, Index: 2}, nil
 }
 
-func (f *fakeLedger) Unit(ctx context.Context, who Caller, q UnitQuery) ([]byte, error) {
+// badKey is the pedigree key of no unit.
+const badKey = "wrong"
+
+func (f *fakeLedger) entitled(who Caller, q UnitQuery) bool {
+	return q.PedigreeKey != "" && q.PedigreeKey != badKey || who.Known() && who.Party != partyB
+}
+
+// Unit knows all units but those whose URI ends in "absent"; partyB has no part in any.
+func (f *fakeLedger) Unit(ctx context.Context, who Caller, q UnitQuery) (UnitAnswer, error) {
 	if f.unitWaits {
 		<-ctx.Done()
-		return nil, fmt.Errorf("view: %w", ctx.Err())
+		return UnitAnswer{}, fmt.Errorf("view: %w", ctx.Err())
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.lastUnit, f.lastWho = q, who
 	switch {
 	case !strings.HasPrefix(q.URI, "https://"):
-		return nil, problem.New("invalid_identifier", "uri", "not a Digital Link")
-	case q.PedigreeKey == "" && !who.Known():
-		return json.Marshal(map[string]string{"format": "fabtrail/unit-answer/v1", "uri": q.URI, "form": "status", "word": "known"})
+		return UnitAnswer{}, problem.New("invalid_identifier", "uri", "not a Digital Link")
+	case strings.HasSuffix(q.URI, "absent"):
+		return UnitAnswer{JSON: []byte(`{"format":"fabtrail/unit-answer/v1","uri":"` + q.URI + `","form":"absent","checkpoint":"x","commitment":{"cargo":"AQ==","hashes":[]},"topics":[]}`), Absent: 1}, nil
+	case !f.entitled(who, q):
+		b, err := json.Marshal(map[string]string{"format": "fabtrail/unit-answer/v1", "uri": q.URI, "form": "status", "word": "known"})
+		return UnitAnswer{JSON: b, Words: 1}, err
 	}
-	return []byte(`{"format":"fabtrail/unit-answer/v1","uri":"` + q.URI + `","form":"full","checkpoint":"x","commitment":{"cargo":"AQ==","hashes":[]},"topics":[]}`), nil
+	return UnitAnswer{JSON: []byte(`{"format":"fabtrail/unit-answer/v1","uri":"` + q.URI + `","form":"full","checkpoint":"x","commitment":{"cargo":"AQ==","hashes":[]},"topics":[]}`)}, nil
 }
 
 // CheckUnits answers a word about units without a key, the whole about others.
-func (f *fakeLedger) CheckUnits(ctx context.Context, who Caller, qs []UnitQuery, have string) ([]byte, error) {
+func (f *fakeLedger) CheckUnits(ctx context.Context, who Caller, qs []UnitQuery, have string) (UnitAnswer, error) {
 	var units []string
+	var out UnitAnswer
 	proved := ""
 	for i, q := range qs {
 		q.Have = have
 		if _, err := f.Unit(ctx, who, q); err != nil {
-			return nil, problem.New("invalid_identifier", fmt.Sprintf("/units/%d/uri", i), "not a Digital Link")
+			return out, problem.New("invalid_identifier", fmt.Sprintf("/units/%d/uri", i), "not a Digital Link")
 		}
 		u := `{"uri":"` + q.URI + `","form":"status","word":"known"}`
-		if q.PedigreeKey != "" || who.Known() {
+		if !f.entitled(who, q) {
+			out.Words++
+		} else {
 			u, proved = `{"uri":"`+q.URI+`","form":"full"}`, `,"checkpoint":"x","commitment":{"cargo":"AQ==","hashes":[]},"topics":[]`
 		}
 		units = append(units, u)
 	}
-	return []byte(`{"format":"fabtrail/unit-answers/v1","units":[` + strings.Join(units, ",") + `]` + proved + `}`), nil
+	out.JSON = []byte(`{"format":"fabtrail/unit-answers/v1","units":[` + strings.Join(units, ",") + `]` + proved + `}`)
+	return out, nil
 }
 
 func (f *fakeLedger) Findings(_ context.Context, who Caller, since uint64, limit int) ([]Finding, uint64, error) {

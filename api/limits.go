@@ -48,8 +48,8 @@ type Limits struct {
 	StatementRate Rate
 	// UploadRate bounds the manifests of one party.
 	UploadRate Rate
-	// StatusRate bounds the look-ups of units with neither token nor pedigree key
-	// of one address: serials can be guessed.
+	// StatusRate bounds the units of which one caller gets no more than a status word
+	// (without a token also those that are not there): serials can be guessed.
 	StatusRate Rate
 	// TokenFailureRate bounds the bad tokens of one address that get a 401; more
 	// are answered with 429.
@@ -156,15 +156,18 @@ func (l *limiter) enterBatch(party string) (leave func(), err error) {
 // take uses up one event of the key, or says when to come again.
 func (l *limiter) take(k *keyed, key string) error { return l.takeN(k, key, 1) }
 
-// takeN is take for n events, or as many as are allowed at once.
+// takeN is take for n events. More than are allowed at once need that many, and the
+// rest is owed: so the rate holds in the long run.
 func (l *limiter) takeN(k *keyed, key string, n int) error {
 	if n <= 0 {
 		return nil
 	}
 	now := l.clock()
-	r := k.get(key).ReserveN(now, min(n, k.rate.Burst))
+	first := min(n, k.rate.Burst)
+	r := k.get(key).ReserveN(now, first)
 	d := r.DelayFrom(now)
 	if d <= 0 {
+		l.reserve(k, key, n-first)
 		return nil
 	}
 	r.CancelAt(now)

@@ -173,6 +173,69 @@ func TestUnitsCountEach(t *testing.T) {
 	}
 }
 
+// TestWordsAreLimited: whoever gets only a word, or without a token a proof of absence,
+// is held to the rate of guesses, whatever else he shows.
+func TestWordsAreLimited(t *testing.T) {
+	limits := generous
+	limits.StatusRate = Rate{PerSecond: 1, Burst: 2}
+	const one, check = "/v1/units?uri=https%3A%2F%2Fx", "/v1/units:check"
+	foreign := func(s *server) string { return bearerHeader(s.token(partyB, ScopeRead)) }
+	for _, tc := range []struct {
+		name, target, body string
+		headers            func(s *server) []string
+		want               [4]int // of four requests in a row
+	}{
+		{"no key", one, "", nil, [4]int{200, 200, 429, 429}},
+		{"a wrong key", one + "&k=" + badKey, "", nil, [4]int{200, 200, 429, 429}},
+		{"a wrong key in a header", one, "", func(*server) []string { return []string{headerPedigree + ": " + badKey} }, [4]int{200, 200, 429, 429}},
+		{"a key in the code that is no key", "/v1/units?uri=https%3A%2F%2Fx%3Fk%3Dz", "", nil, [4]int{200, 200, 429, 429}},
+		{"a foreign token", one, "", func(s *server) []string { return []string{foreign(s)} }, [4]int{200, 200, 429, 429}},
+		{"absent, a wrong key", "/v1/units?uri=https%3A%2F%2Fabsent&k=" + badKey, "", nil, [4]int{200, 200, 429, 429}},
+		{"absent, a token", "/v1/units?uri=https%3A%2F%2Fabsent", "", func(s *server) []string { return []string{foreign(s)} }, [4]int{200, 200, 200, 200}},
+		{"the right key", one + "&k=right", "", nil, [4]int{200, 200, 200, 200}},
+		{"many, a wrong key", check, `{"units":[{"uri":"https://x","key":"wrong"}]}`, nil, [4]int{200, 200, 429, 429}},
+		{"many, a foreign token", check, `{"units":[{"uri":"https://x"}]}`, func(s *server) []string { return []string{foreign(s)} }, [4]int{200, 200, 429, 429}},
+		{"many, more than at once", check, `{"units":[{"uri":"https://x"},{"uri":"https://x"},{"uri":"https://x"}]}`, nil, [4]int{200, 429, 429, 429}},
+		{"many, the right keys", check, `{"units":[{"uri":"https://x","key":"right"}]}`, nil, [4]int{200, 200, 200, 200}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := newServer(t, limits)
+			method, headers := "GET", []string{"Accept: */*"}
+			if tc.body != "" {
+				method, headers = "POST", append(headers, typeJSON)
+			}
+			if tc.headers != nil {
+				headers = append(headers, tc.headers(s)...)
+			}
+			for i, want := range tc.want {
+				r := s.do(method, tc.target, tc.body, headers...)
+				if r.status != want {
+					t.Errorf("request %d: %d %s, want %d", i, r.status, r.body, want)
+				}
+				if want == 429 && strings.Contains(string(r.body), "known") {
+					t.Errorf("request %d tells the word in its refusal: %s", i, r.body)
+				}
+			}
+		})
+	}
+	t.Run("what is owed", func(t *testing.T) {
+		s := newServer(t, limits)
+		u := `{"uri":"https://x"}`
+		if r := s.do("POST", check, `{"units":[`+u+strings.Repeat(","+u, 9)+`]}`, typeJSON); r.status != 200 {
+			t.Fatalf("ten at once: %d", r.status)
+		}
+		for _, step := range []struct {
+			wait time.Duration
+			want int
+		}{{2 * time.Second, 429}, {6 * time.Second, 429}, {time.Second, 200}} {
+			s.clock.Add(step.wait)
+			if r := s.do("GET", one, ""); r.status != step.want {
+				t.Errorf("after %s more: %d, want %d", step.wait, r.status, step.want)
+			}
+		}
+	})
+}
+
 // TestForwardingHeadersAreNotTrusted: they do not make another caller.
 func TestForwardingHeadersAreNotTrusted(t *testing.T) {
 	limits := generous

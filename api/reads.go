@@ -197,16 +197,18 @@ func (a *API) getUnit(c *call) error {
 		return err
 	}
 	q.PedigreeKey = key
-	if !c.who.Known() && key == "" {
-		if err := a.limits.take(a.limits.status, addressKey(c.RealIP())); err != nil {
-			return err
-		}
-	}
-	b, err := a.Units.Unit(c.ctx(), c.who, q)
+	guesses, err := a.chargeGuesses(c, []UnitQuery{q})
 	if err != nil {
 		return err
 	}
-	return c.Blob(http.StatusOK, mediaJSON, b)
+	got, err := a.Units.Unit(c.ctx(), c.who, q)
+	if err != nil {
+		return err
+	}
+	if err := a.chargeWords(c, got, guesses); err != nil {
+		return err
+	}
+	return c.Blob(http.StatusOK, mediaJSON, got.JSON)
 }
 
 // pedigreeKey returns the key of the header or of the parameter, which must not

@@ -85,6 +85,16 @@ type call struct {
 
 func (c *call) ctx() context.Context { return c.Request().Context() }
 
+// caller is what limits know the caller by: the party, or without one the address.
+func (c *call) caller() string { return callerKey(c.Context, c.who) }
+
+func callerKey(c echo.Context, who Caller) string {
+	if who.Known() {
+		return who.Party
+	}
+	return addressKey(c.RealIP())
+}
+
 // serve does what is the same for all routes, in this order: what is cheap comes
 // before what is dear, and nobody learns of a limit what he may not know.
 func (a *API) serve(r route) echo.HandlerFunc {
@@ -203,10 +213,7 @@ func bearer(h http.Header) (string, error) {
 // allow holds the caller to the rates of the class. Batches are slowed down, not
 // refused, as they go on; but a party has only so many at once.
 func (a *API) allow(c echo.Context, k class, who Caller) error {
-	key := who.Party
-	if !who.Known() {
-		key = addressKey(c.RealIP())
-	}
+	key := callerKey(c, who)
 	switch k {
 	case classLog:
 		return a.limits.take(a.limits.log, key)

@@ -103,15 +103,23 @@ type UnitQuery struct {
 	Have        string // header Fabtrail-Have; may be empty
 }
 
+// UnitAnswer is the JSON of an answer about units (package custody/answer), with how
+// many of them are answered by a status word alone, and by a proof of absence. Those
+// are the answers that a guessed serial gets too.
+type UnitAnswer struct {
+	JSON          []byte
+	Words, Absent int
+}
+
 // Units answers for units.
 type Units interface {
-	// Unit returns the JSON of the answer (package custody/answer). Who has
-	// neither a token nor the unit's pedigree key gets a status word.
-	Unit(ctx context.Context, who Caller, q UnitQuery) ([]byte, error)
-	// CheckUnits returns the JSON of one answer about many units, in their order,
-	// at one published size; have is the header Fabtrail-Have. A problem with one of
-	// them names it: /units/3/uri.
-	CheckUnits(ctx context.Context, who Caller, qs []UnitQuery, have string) ([]byte, error)
+	// Unit answers about one unit. Who is not entitled to the whole answer, by a token
+	// or by the unit's pedigree key, gets a status word.
+	Unit(ctx context.Context, who Caller, q UnitQuery) (UnitAnswer, error)
+	// CheckUnits answers about many units at once, in their order, at one published
+	// size; have is the header Fabtrail-Have. A problem with one of them names it:
+	// /units/3/uri.
+	CheckUnits(ctx context.Context, who Caller, qs []UnitQuery, have string) (UnitAnswer, error)
 }
 
 // FindingUnit is a unit, or a load when Load is set, that a finding speaks of.

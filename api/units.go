@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -28,32 +29,54 @@ func (a *API) checkUnits(c *call) error {
 	if err != nil {
 		return err
 	}
-	caller, open := c.who.Party, 0
-	if !c.who.Known() {
-		caller = addressKey(c.RealIP())
-		for _, q := range qs {
-			if q.PedigreeKey == "" {
-				open++
-			}
-		}
-	}
 	// One unit was taken at the door; each counts as when it is asked for alone.
-	if err := a.limits.takeN(a.limits.read, caller, len(qs)-1); err != nil {
+	if err := a.limits.takeN(a.limits.read, c.caller(), len(qs)-1); err != nil {
 		return err
 	}
-	if err := a.limits.takeN(a.limits.status, addressKey(c.RealIP()), open); err != nil {
+	guesses, err := a.chargeGuesses(c, qs)
+	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(c.ctx(), checkTime)
 	defer cancel()
-	b, err := a.Units.CheckUnits(ctx, c.who, qs, c.Request().Header.Get(headerHave))
+	got, err := a.Units.CheckUnits(ctx, c.who, qs, c.Request().Header.Get(headerHave))
 	if err != nil {
+		return err
+	}
+	if err := a.chargeWords(c, got, guesses); err != nil {
 		return err
 	}
 	if err := http.NewResponseController(c.Response()).SetWriteDeadline(time.Now().Add(a.times.write)); err != nil {
 		return err
 	}
-	return c.Blob(http.StatusOK, mediaJSON, b)
+	return c.Blob(http.StatusOK, mediaJSON, got.JSON)
+}
+
+// chargeGuesses takes, before any work, the units that can only be guesses: those
+// asked for with neither a token nor anything that may be a pedigree key. It returns
+// how many they are.
+func (a *API) chargeGuesses(c *call, qs []UnitQuery) (int, error) {
+	if c.who.Known() {
+		return 0, nil
+	}
+	n := 0
+	for _, q := range qs {
+		if q.PedigreeKey == "" && !strings.Contains(q.URI, "k=") { // a code holds its key as ?k=
+			n++
+		}
+	}
+	return n, a.limits.takeN(a.limits.status, c.caller(), n)
+}
+
+// chargeWords takes what an answer shows to whoever only guessed, beyond what
+// chargeGuesses has taken: a wrong key or a foreign token is no way around the rate.
+// That a serial is unknown counts only for who is unknown too.
+func (a *API) chargeWords(c *call, got UnitAnswer, taken int) error {
+	n := got.Words
+	if !c.who.Known() {
+		n += got.Absent
+	}
+	return a.limits.takeN(a.limits.status, c.caller(), n-taken)
 }
 
 func (c *call) unitQueries() ([]UnitQuery, error) {

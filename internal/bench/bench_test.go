@@ -89,7 +89,7 @@ func BenchmarkVerify(b *testing.B) {
 	}
 	v := client.Verifier{Trust: trust}
 	for b.Loop() {
-		v.VerifyAnswer(b.Context(), units[0], body)
+		v.VerifyAnswer(b.Context(), units[0], body.JSON)
 	}
 }
 

@@ -98,7 +98,7 @@ func TestFlippedIndexRow(t *testing.T) {
 				silent++
 				continue
 			}
-			if r := v.VerifyAnswer(t.Context(), uri, b); r.Word != want && r.Word != custody.CouldNotVerify {
+			if r := v.VerifyAnswer(t.Context(), uri, b.JSON); r.Word != want && r.Word != custody.CouldNotVerify {
 				t.Errorf("row %x: %s is %s, want %s", row, uri, r.Word, want)
 			}
 			told++

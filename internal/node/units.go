@@ -24,29 +24,44 @@ func (r reader) Manifest(sum entry.Hash) ([]byte, error) { return r.manifest(sum
 
 // Unit implements api.Units: the whole closure for those entitled, the proof of
 // absence for everybody, a status word for the rest.
-func (n *Node) Unit(_ context.Context, who api.Caller, q api.UnitQuery) ([]byte, error) {
+func (n *Node) Unit(_ context.Context, who api.Caller, q api.UnitQuery) (api.UnitAnswer, error) {
 	uri, key, err := scanned(q)
 	if err != nil {
-		return nil, err
+		return api.UnitAnswer{}, err
 	}
 	a, h, err := answer.Assemble(n.reader(), uri, n.options(who, q.Have))
 	if err != nil {
-		return nil, asProblem(err)
+		return api.UnitAnswer{}, asProblem(err)
 	}
 	if a.Form != answer.Absent && n.unitGrant(who, key, h) != Full {
 		a = answer.NewStatus(uri, StatusWord(h))
 	}
-	return a.Marshal()
+	b, err := a.Marshal()
+	return counted(b, a.Form), err
+}
+
+// counted is an answer with how many of its units are shown by a word or as absent.
+func counted(b []byte, forms ...answer.Form) api.UnitAnswer {
+	out := api.UnitAnswer{JSON: b}
+	for _, f := range forms {
+		switch f {
+		case answer.Status:
+			out.Words++
+		case answer.Absent:
+			out.Absent++
+		}
+	}
+	return out
 }
 
 // CheckUnits implements api.Units: what Unit answers about each, what they share
 // once.
-func (n *Node) CheckUnits(ctx context.Context, who api.Caller, qs []api.UnitQuery, have string) ([]byte, error) {
+func (n *Node) CheckUnits(ctx context.Context, who api.Caller, qs []api.UnitQuery, have string) (api.UnitAnswer, error) {
 	uris, keys := make([]string, len(qs)), make([][]byte, len(qs))
 	for i, q := range qs {
 		var err error
 		if uris[i], keys[i], err = scanned(q); err != nil {
-			return nil, at(err, i)
+			return api.UnitAnswer{}, at(err, i)
 		}
 	}
 	r := n.reader()
@@ -57,14 +72,18 @@ func (n *Node) CheckUnits(ctx context.Context, who api.Caller, qs []api.UnitQuer
 		return "", ctx.Err()
 	})
 	if err != nil {
-		return nil, asProblem(err)
+		return api.UnitAnswer{}, asProblem(err)
 	}
 	b, err := m.Marshal()
 	if err == nil && len(b) > answer.MaxSize {
-		return nil, problem.New("too_large", "/units", "the answer has more than %d bytes", answer.MaxSize).
+		return api.UnitAnswer{}, problem.New("too_large", "/units", "the answer has more than %d bytes", answer.MaxSize).
 			WithHint("ask for fewer units in one call")
 	}
-	return b, err
+	forms := make([]answer.Form, len(m.Units))
+	for i, u := range m.Units {
+		forms[i] = u.Form
+	}
+	return counted(b, forms...), err
 }
 
 // at says which of several units a problem is with.

@@ -52,8 +52,8 @@ func TestCheckUnits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := answer.ParseMany(b)
+	m, err := answer.ParseMany(b.JSON)
 	if err != nil || m.Checkpoint != "" || len(m.Topics)+len(m.Entries) != 0 || m.Units[0].Form != answer.Status || m.Units[1].Word != "known" {
-		t.Errorf("a stranger is shown %s", b)
+		t.Errorf("a stranger is shown %s", b.JSON)
 	}
 }

@@ -4,7 +4,7 @@ export CGO_ENABLED ?= 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFLAGS_BUILD = -trimpath -ldflags "-s -w -buildid= -X main.version=$(VERSION)"
 
-.PHONY: help build test race lint demo demo-seeds witness-matrix witness-model witness-bench lies closure fuzz fuzz-corpus costs reproducible sbom vulncheck clean
+.PHONY: help build test race lint demo demo-seeds witness-matrix witness-model witness-bench lies closure kill-nine fuzz fuzz-corpus costs reproducible sbom vulncheck clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,11 @@ WORLDS ?= 1250
 SEED ?= 0
 closure: ## compare closures with full replays in WORLDS random worlds of 80 units (default 1,250: 100,000 units) from SEED on
 	FABTRAIL_CLOSURE_WORLDS=$(WORLDS) FABTRAIL_CLOSURE_SEED=$(SEED) go test -count=1 -timeout 24h -run '^TestClosureEqualsReplay$$' -v ./custody
+
+KILLS ?= 2000
+RECEIPTS ?= 550
+kill-nine: ## campaign: KILLS times (default 2,000) kill -9 of a log with a full queue, after RECEIPTS receipts (550) each
+	FABTRAIL_KILLS=$(KILLS) FABTRAIL_KILL_RECEIPTS=$(RECEIPTS) go test -count=1 -timeout 4h -run '^TestKillNine$$' -v ./ledger/ledgertest/rawlog
 
 FUZZTIME ?= 20s
 fuzz: ## run every fuzz target for FUZZTIME (default 20s each) and report executions

@@ -20,6 +20,7 @@ var allowed = map[string][]string{
 	"ledger/unitindex":                   {"ledger/entry"},
 	"ledger":                             {"internal/problem", "ledger/entry", "ledger/checkpoint", "ledger/unitindex"},
 	"ledger/ledgertest":                  {"internal/problem", "ledger", "ledger/entry", "ledger/checkpoint", "ledger/unitindex"},
+	"ledger/ledgertest/rawlog":           {"internal/problem", "ledger", "ledger/entry", "ledger/checkpoint", "ledger/unitindex", "ledger/ledgertest"},
 	"custody/gs1":                        {"internal/problem"},
 	"custody":                            {"internal/problem", "ledger/entry", "custody/gs1"},
 	"custody/gs1/epcis":                  {"internal/problem", "ledger/entry", "custody/gs1", "custody"},

@@ -77,10 +77,17 @@ func (o *overlay) Get(key string) []byte {
 	if v, ok := o.done[key]; ok {
 		return v
 	}
-	v, err := o.s.get(stateKey(key))
-	if err != nil && o.err == nil {
-		o.err = err
+	if v, ok := o.s.rows.use(key); ok {
+		return v
 	}
+	v, err := o.s.get(stateKey(key))
+	if err != nil {
+		if o.err == nil {
+			o.err = err
+		}
+		return nil
+	}
+	o.s.rows.put(key, v)
 	return v
 }
 
@@ -168,7 +175,7 @@ func (w *writer) repeated(it *item) (idAt, bool, error) {
 	if at, ok := w.ids.get(it.sub.ID); ok {
 		return at, true, nil
 	}
-	if w.ids.cur != nil && it.known >= w.ids.base {
+	if w.ids.cur != nil && it.known >= w.ids.base || !w.s.known.mayHave(it.sub.ID) {
 		return idAt{}, false, nil
 	}
 	i, effect, ok, err := w.s.statement(it.sub.ID)
@@ -268,6 +275,7 @@ func (w *writer) add(c *commit, a admitted) {
 		a.leaf.ID = a.hash
 	} else {
 		w.ids.put(a.leaf.ID, idAt{c.first + uint64(len(c.entries)), a.effect})
+		w.s.known.add(a.leaf.ID)
 	}
 	w.time = a.Time
 	i := c.first + uint64(len(c.entries))
@@ -378,6 +386,7 @@ func (w *writer) apply(c *commit) error {
 	if err := w.s.db.ApplyNoSyncWait(c.batch, pebble.Sync); err != nil {
 		return err
 	}
+	w.s.rows.putAll(c.state)
 	w.t.snap.Store(c.edge)
 	return nil
 }

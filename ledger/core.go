@@ -27,6 +27,7 @@ func (c *Config) defaults() {
 	def(&c.Recosign, 10*time.Minute)
 	def(&c.RotateBytes, 64<<20)
 	def(&c.CacheBytes, 64<<20)
+	def(&c.StateCache, 32<<20)
 	def(&c.BlockCache, 64<<20)
 	def(&c.MemTable, 32<<20)
 	if c.Clock == nil {

@@ -52,6 +52,7 @@ type Ledger struct {
 	cancel    context.CancelFunc
 	ctx       context.Context // of engine, cosigner and timers
 	wg        sync.WaitGroup
+	held      sync.RWMutex // read-locked while a snapshot reads the files, which Close waits for
 }
 
 // broadcast is a value that readers load, with a channel that is closed when it
@@ -109,6 +110,7 @@ func Open(ctx context.Context, cfg Config) (_ *Ledger, err error) {
 		return nil, err
 	}
 	l.s, l.j, l.seq = l.c.s, l.c.j, cfg.Sequencer
+	l.s.rows, l.s.known = newRowCache(cfg.StateCache), newIDFilter(l.c.head.Size)
 	if l.seq == nil {
 		l.seq = l.c.engine
 	}
@@ -134,6 +136,11 @@ func (l *Ledger) run() {
 		l.wg.Add(1)
 		go l.tickLoop()
 	}
+	l.wg.Go(func() {
+		if err := l.s.known.build(l.ctx, l.s); err != nil {
+			l.cfg.Logf("ledger: reading statement IDs: %v", err)
+		}
+	})
 }
 
 // fail stops the ledger for good (S6). Waiting submissions are answered with
@@ -170,6 +177,10 @@ func (l *Ledger) refuses() error {
 	}
 }
 
+// Halt stops the ledger for good, as an unknown outcome of a write does: whoever
+// watches it from outside has seen what must not be (S7). Reads go on.
+func (l *Ledger) Halt(err error) { l.fail(err) }
+
 // Failed is closed when the ledger stops.
 func (l *Ledger) Failed() <-chan struct{} { return l.failed }
 
@@ -186,6 +197,8 @@ func (l *Ledger) Close() error {
 			// A clean end leaves no tail to compare and replay at the next start.
 			errs = append(errs, l.rotate(true))
 		}
+		l.held.Lock()
+		defer l.held.Unlock()
 		errs = append(errs, l.seq.Close(), l.c.close())
 		l.closeErr = errors.Join(errs...)
 	})
@@ -249,6 +262,9 @@ func (l *Ledger) precheck(it *item) error {
 	}
 	if id := entry.StatementID(env.Payload); id != it.sub.ID {
 		return fmt.Errorf("%w: statement ID is %s, the payload's is %s", entry.ErrMalformed, it.sub.ID, id)
+	}
+	if !l.s.known.mayHave(it.sub.ID) {
+		return nil
 	}
 	_, _, found, err := l.s.statement(it.sub.ID)
 	if err != nil && errors.Is(l.refuses(), ErrClosed) {

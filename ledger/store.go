@@ -92,6 +92,9 @@ func parseHead(b []byte) (h headRow, err error) {
 // batch per commit; reads may come from anywhere.
 type store struct {
 	db *pebble.DB
+	// Of a ledger, not of an engine alone or of fsck:
+	rows  *rowCache // the application's state
+	known *idFilter // statement IDs
 }
 
 // storeOptions are the settings of the truth store.

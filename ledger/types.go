@@ -177,6 +177,7 @@ type Config struct {
 	Manual       bool          // no timer: the caller drives Tick
 	RotateBytes  int64         // journal size that triggers a flush of the database and a new segment; 64 MiB
 	CacheBytes   int64         // expanded tiles kept in memory; 64 MiB
+	StateCache   int64         // rows of the application's state kept in memory; 32 MiB
 	BlockCache   int64         // Pebble's block cache; 64 MiB
 	MemTable     uint64        // Pebble's memtable size; 32 MiB
 }

@@ -5,6 +5,10 @@ import (
 	"net/http"
 )
 
+// CertificateScopes is what a client certificate is good for: a token of the party
+// with these scopes.
+var CertificateScopes = []Scope{ScopeWrite, ScopeRead}
+
 // Certificates finds the party of a client certificate.
 type Certificates interface {
 	// CertificateParty returns the caller whose enrolled key has the given DER

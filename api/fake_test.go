@@ -340,7 +340,7 @@ func (l *lockedBuffer) String() string {
 func newServer(t *testing.T, limits Limits, adjust ...func(*API, *http.Server)) *server {
 	t.Helper()
 	clock := &fakeClock{now: testNow}
-	v, err := NewVerifier(testOrigin, clock.Now, Issuer{Name: testIssuer, Keys: LocalKeys(seeded(0).Public().(ed25519.PublicKey))})
+	v, err := NewVerifier(testOrigin, clock.Now, trusted(testIssuer, LocalKeys(seeded(0).Public().(ed25519.PublicKey))))
 	if err != nil {
 		t.Fatal(err)
 	}

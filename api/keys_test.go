@@ -230,7 +230,7 @@ func TestJWKSWhileTheIssuerIsDown(t *testing.T) {
 	clock.Add(jwksRetry)
 	ask(nil)
 	// At the API, an issuer that cannot be asked is no fault of the token.
-	v, err := NewVerifier(testOrigin, clock.Now, Issuer{Name: testIssuer, Keys: NewJWKS((&publisher{err: errors.New("secret address")}).fetch, clock.Now)})
+	v, err := NewVerifier(testOrigin, clock.Now, trusted(testIssuer, NewJWKS((&publisher{err: errors.New("secret address")}).fetch, clock.Now)))
 	if err != nil {
 		t.Fatal(err)
 	}

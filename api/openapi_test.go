@@ -93,8 +93,8 @@ func TestDescriptionIsTheRoutes(t *testing.T) {
 		if !slices.Equal(op.RequestMedia(), sorted(r.media)) {
 			t.Errorf("%s: media types %v, described %v", key, r.media, op.RequestMedia())
 		}
-		if got, want := fmt.Sprint(op.Security()), fmt.Sprint(securityOf(r.access)); got != want {
-			t.Errorf("%s: access %s, described %s", key, want, got)
+		if got, err := d.Security(op); err != nil || !slices.Equal(got, securityOf(r.access)) {
+			t.Errorf("%s: access %q, described %q, %v", key, securityOf(r.access), got, err)
 		}
 	}
 	for key := range described {
@@ -127,18 +127,23 @@ func TestTableIsRegistered(t *testing.T) {
 	}
 }
 
-func securityOf(a access) [][]string {
+// securityOf writes who may use a route as Document.Security does. A client
+// certificate stands for a token of CertificateScopes.
+func securityOf(a access) []string {
 	switch a.token {
 	case tokenOptional:
-		return [][]string{nil, {}}
+		return []string{"", "token", "certificate"}
 	case tokenRequired:
-		var alt [][]string
+		var alt []string
 		for _, s := range a.scopes {
-			alt = append(alt, []string{string(s)})
+			alt = append(alt, "token "+string(s))
+		}
+		if (Caller{Scopes: CertificateScopes}).hasAny(a.scopes) {
+			alt = append(alt, "certificate")
 		}
 		return alt
 	}
-	return [][]string{}
+	return []string{}
 }
 
 // TestRealAnswersAsDescribed plays a request for every success that is described,

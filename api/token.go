@@ -58,12 +58,51 @@ var (
 	ErrNoKeys = errors.New("the issuer's keys cannot be had")
 )
 
-// Issuer is one who may issue tokens for this ledger.
+// Issuer is one who may issue tokens for this ledger. What it may grant and for whom
+// must be said: nothing is granted by leaving it out.
 type Issuer struct {
 	Name    string    // the exact iss
 	Methods []string  // methods pinned for it; empty: EdDSA
 	Keys    KeySource //
-	Scopes  []Scope   // the most it may grant; empty: all
+	Scopes  []Scope   // the most it may grant; what else a token has is dropped
+	Parties []string  // URIs of the parties it may name, or AnyParty alone
+}
+
+// AnyParty, as the one element of an Issuer's Parties, lets it name every party.
+const AnyParty = "any"
+
+// check refuses an issuer that could grant nothing, or what nobody knows.
+func (is *Issuer) check() error {
+	if is.Name == "" || is.Keys == nil {
+		return errors.New("a token issuer needs a name and keys")
+	}
+	for _, m := range is.Methods {
+		if !slices.Contains([]string{EdDSA, ES256, RS256, PS256}, m) {
+			return fmt.Errorf("token issuer %q: method %q is not one of EdDSA, ES256, RS256, PS256", is.Name, m)
+		}
+	}
+	if len(is.Scopes) == 0 {
+		return fmt.Errorf("token issuer %q: no scope is named that it may grant", is.Name)
+	}
+	for _, s := range is.Scopes {
+		if !slices.Contains(Scopes, s) {
+			return fmt.Errorf("token issuer %q: %q is not a scope: want some of %v", is.Name, s, Scopes)
+		}
+	}
+	if len(is.Parties) == 0 {
+		return fmt.Errorf("token issuer %q: no party is named that it may speak for, nor %q", is.Name, AnyParty)
+	}
+	for _, p := range is.Parties {
+		if !isPartyURI(p) && (p != AnyParty || len(is.Parties) > 1) {
+			return fmt.Errorf("token issuer %q: %q is not the URI of a party", is.Name, p)
+		}
+	}
+	return nil
+}
+
+// speaksFor reports whether the issuer may name the party.
+func (is *Issuer) speaksFor(party string) bool {
+	return is.Parties[0] == AnyParty || slices.Contains(is.Parties, party)
 }
 
 // Verifier checks bearer tokens: JSON Web Tokens in the profile of RFC 9068 with
@@ -91,22 +130,14 @@ func NewVerifier(origin string, clock func() time.Time, issuers ...Issuer) (*Ver
 	}
 	v := &Verifier{issuers: map[string]verifierIssuer{}}
 	for _, is := range issuers {
-		if is.Name == "" || is.Keys == nil {
-			return nil, errors.New("a token issuer needs a name and keys")
+		if err := is.check(); err != nil {
+			return nil, err
 		}
 		if _, twice := v.issuers[is.Name]; twice {
 			return nil, fmt.Errorf("token issuer %q is configured twice", is.Name)
 		}
 		if len(is.Methods) == 0 {
 			is.Methods = []string{EdDSA}
-		}
-		for _, m := range is.Methods {
-			if !slices.Contains([]string{EdDSA, ES256, RS256, PS256}, m) {
-				return nil, fmt.Errorf("token issuer %q: method %q is not one of EdDSA, ES256, RS256, PS256", is.Name, m)
-			}
-		}
-		if len(is.Scopes) == 0 {
-			is.Scopes = Scopes
 		}
 		v.issuers[is.Name] = verifierIssuer{is, jwt.NewParser(
 			jwt.WithValidMethods(is.Methods),
@@ -316,6 +347,10 @@ func (c *claims) GetAudience() (jwt.ClaimStrings, error) { return jwt.ClaimStrin
 func (c *claims) caller(is Issuer) (Caller, error) {
 	if !isPartyURI(c.Subject) {
 		return Caller{}, badToken("claims: sub is not the URI of a party").WithHint("sub must be the party's URI as it is enrolled")
+	}
+	if !is.speaksFor(c.Subject) {
+		return Caller{}, badToken("claims: this issuer does not speak for the party in sub").
+			WithHint("ask the ledger's operator to name the party for this issuer")
 	}
 	who := Caller{Party: c.Subject, Issuer: is.Name}
 	for _, s := range strings.Split(c.Scope, " ") {

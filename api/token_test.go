@@ -22,9 +22,14 @@ import (
 
 var update = flag.Bool("update", false, "write testdata anew")
 
+// trusted is an issuer that may grant everything to everybody.
+func trusted(name string, keys KeySource) Issuer {
+	return Issuer{Name: name, Keys: keys, Scopes: Scopes, Parties: []string{AnyParty}}
+}
+
 func testVerifier(t testing.TB, now time.Time) *Verifier {
 	t.Helper()
-	v, err := NewVerifier(testOrigin, func() time.Time { return now }, Issuer{Name: testIssuer, Keys: LocalKeys(seeded(0).Public().(ed25519.PublicKey))})
+	v, err := NewVerifier(testOrigin, func() time.Time { return now }, trusted(testIssuer, LocalKeys(seeded(0).Public().(ed25519.PublicKey))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +107,7 @@ func TestVerifyAccepts(t *testing.T) {
 // but its methods.
 func TestIssuerLimits(t *testing.T) {
 	keys := LocalKeys(seeded(0).Public().(ed25519.PublicKey))
-	v, err := NewVerifier(testOrigin, func() time.Time { return testNow }, Issuer{Name: testIssuer, Keys: keys, Scopes: []Scope{ScopeRead}})
+	v, err := NewVerifier(testOrigin, func() time.Time { return testNow }, Issuer{Name: testIssuer, Keys: keys, Scopes: []Scope{ScopeRead}, Parties: []string{partyB, partyA}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +115,17 @@ func TestIssuerLimits(t *testing.T) {
 	if who, err := v.Verify(context.Background(), tok); err != nil || !slices.Equal(who.Scopes, []Scope{ScopeRead}) {
 		t.Errorf("%+v, %v", who, err)
 	}
-	v, err = NewVerifier(testOrigin, func() time.Time { return testNow }, Issuer{Name: testIssuer, Keys: keys, Methods: []string{ES256}})
+	v, err = NewVerifier(testOrigin, func() time.Time { return testNow }, Issuer{Name: testIssuer, Keys: keys, Scopes: Scopes, Parties: []string{partyB}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	who, err := v.Verify(context.Background(), tok)
+	if p := problem.As(err); p == nil || p.Type != "token_invalid" || p.Hint == "" || who.Known() {
+		t.Errorf("an issuer named a party that is not its own: %+v, %v", who, err)
+	}
+	es := trusted(testIssuer, keys)
+	es.Methods = []string{ES256}
+	v, err = NewVerifier(testOrigin, func() time.Time { return testNow }, es)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,11 +134,16 @@ func TestIssuerLimits(t *testing.T) {
 	}
 	for name, is := range map[string][]Issuer{
 		"none":         nil,
-		"no name":      {{Keys: keys}},
-		"no keys":      {{Name: "x"}},
-		"twice":        {{Name: "x", Keys: keys}, {Name: "x", Keys: keys}},
-		"method none":  {{Name: "x", Keys: keys, Methods: []string{"none"}}},
-		"method HS256": {{Name: "x", Keys: keys, Methods: []string{"HS256"}}},
+		"no name":      {trusted("", keys)},
+		"no keys":      {trusted("x", nil)},
+		"twice":        {trusted("x", keys), trusted("x", keys)},
+		"method none":  {{Name: "x", Keys: keys, Scopes: Scopes, Parties: []string{AnyParty}, Methods: []string{"none"}}},
+		"method HS256": {{Name: "x", Keys: keys, Scopes: Scopes, Parties: []string{AnyParty}, Methods: []string{"HS256"}}},
+		"no scopes":    {{Name: "x", Keys: keys, Parties: []string{AnyParty}}},
+		"no parties":   {{Name: "x", Keys: keys, Scopes: Scopes}},
+		"scope":        {{Name: "x", Keys: keys, Scopes: []Scope{"all"}, Parties: []string{AnyParty}}},
+		"party":        {{Name: "x", Keys: keys, Scopes: Scopes, Parties: []string{"*"}}},
+		"any and more": {{Name: "x", Keys: keys, Scopes: Scopes, Parties: []string{AnyParty, partyA}}},
 	} {
 		if _, err := NewVerifier(testOrigin, nil, is...); err == nil {
 			t.Errorf("issuers %s were accepted", name)
@@ -184,7 +204,7 @@ func TestTokenVectors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		issuers = append(issuers, Issuer{Name: is.Name, Methods: is.Methods, Keys: fixedKeys(keys)})
+		issuers = append(issuers, Issuer{Name: is.Name, Methods: is.Methods, Keys: fixedKeys(keys), Scopes: Scopes, Parties: []string{AnyParty}})
 	}
 	v, err := NewVerifier(vec.Origin, func() time.Time { return time.Unix(vec.Now, 0) }, issuers...)
 	if err != nil {

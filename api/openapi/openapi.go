@@ -219,22 +219,30 @@ func (d *Document) Operation(method, path string) (Operation, bool) {
 	return Operation{}, false
 }
 
-// Security lists the alternatives of an operation: for each, the scopes that it
-// wants of the scheme named "token"; nil for none at all.
-func (op Operation) Security() [][]string {
-	alternatives := [][]string{}
+// Security lists the alternatives of an operation: each the name of a scheme of the
+// description and the scopes that it wants, with spaces between; "" for none at all.
+func (d *Document) Security(op Operation) ([]string, error) {
+	alternatives := []string{}
 	list, _ := op.node["security"].([]any)
 	for _, a := range list {
-		var scopes []string
-		if token, ok := a.(map[string]any)["token"].([]any); ok {
-			scopes = []string{}
-			for _, s := range token {
-				scopes = append(scopes, s.(string))
+		one, _ := a.(map[string]any)
+		if len(one) > 1 {
+			return nil, fmt.Errorf("%s %s: two schemes at once", op.Method, op.Path)
+		}
+		words := ""
+		for scheme, scopes := range one {
+			if _, err := d.resolve("#/components/securitySchemes/" + escape(scheme)); err != nil {
+				return nil, err
+			}
+			words = scheme
+			list, _ := scopes.([]any)
+			for _, s := range list {
+				words += fmt.Sprint(" ", s)
 			}
 		}
-		alternatives = append(alternatives, scopes)
+		alternatives = append(alternatives, words)
 	}
-	return alternatives
+	return alternatives, nil
 }
 
 // Text returns a text member of the operation, such as operationId.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fabtrail.dev/fabtrail/api"
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/internal/cli"
 	"fabtrail.dev/fabtrail/internal/node"
@@ -115,6 +116,9 @@ type serveFlags struct {
 	quorum                int
 	counted, replace      bool
 	jwks, issuer          string
+	issuerScopes          []string
+	issuerParties         []string
+	issuerMethods         []string
 	tlsCert, tlsKey, tlsC string
 	noFindings            bool
 	connections           int
@@ -149,13 +153,16 @@ completeness checked; they count towards the quorum with --count-index.`,
 	fl.BoolVar(&f.replace, "replace-policy", false, "replace a policy.txt that differs")
 	fl.StringVar(&f.jwks, "jwks", "", "file or URL with the keys of an OIDC issuer whose tokens are accepted; needs --issuer")
 	fl.StringVar(&f.issuer, "issuer", "", "that issuer's name (iss)")
+	fl.StringArrayVar(&f.issuerScopes, "issuer-scope", nil, "a scope that the issuer may grant; repeatable. Others in its tokens count for nothing")
+	fl.StringArrayVar(&f.issuerParties, "issuer-party", nil, "URI of a party that its tokens may name, or '"+api.AnyParty+"'; repeatable")
+	fl.StringArrayVar(&f.issuerMethods, "issuer-alg", nil, "how it signs: EdDSA (unless given), ES256, RS256 or PS256; repeatable")
 	fl.StringVar(&f.tlsCert, "tls-cert", "", "certificate chain (PEM): serve HTTPS")
 	fl.StringVar(&f.tlsKey, "tls-key", "", "private key of the certificate (PEM)")
 	fl.StringVar(&f.tlsC, "client-ca", "", "CA (PEM) of parties' client certificates: one with an enrolled key stands for its party")
 	fl.IntVar(&f.connections, "max-connections", node.DefaultConnections, "connections open at once; more take the place of those idle longest")
 	fl.BoolVar(&f.noFindings, "no-findings", false, "do not publish findings of the ledger's own")
 	c.MarkFlagsRequiredTogether("tls-cert", "tls-key")
-	c.MarkFlagsRequiredTogether("jwks", "issuer")
+	c.MarkFlagsRequiredTogether("jwks", "issuer", "issuer-scope", "issuer-party")
 	return c
 }
 
@@ -193,7 +200,8 @@ func serve(c *cobra.Command, f serveFlags) error {
 	}
 	log := logger(c)
 	n, err := node.Open(c.Context(), node.Config{
-		Folder: node.Folder(f.dir), Log: log, JWKS: f.jwks, Issuer: f.issuer, NoDetector: f.noFindings, MaxConnections: f.connections,
+		Folder: node.Folder(f.dir), Log: log, JWKS: f.jwks, Issuer: f.issuer,
+		IssuerScopes: f.issuerScopes, IssuerParties: f.issuerParties, IssuerMethods: f.issuerMethods, NoDetector: f.noFindings, MaxConnections: f.connections,
 	})
 	if err != nil {
 		return err

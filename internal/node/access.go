@@ -37,6 +37,7 @@ type Resource int
 const (
 	UnitAnswer    Resource = iota // GET /v1/units of a unit that is in the ledger
 	UnitAbsence                   // GET /v1/units of one that is not
+	UnitsCheck                    // POST /v1/units:check of units that are, each
 	StatementBody                 // GET /v1/statements/{id} of a restricted statement
 	EntryCargo                    // restricted cargo and manifests in GET /v1/entries
 	Unpublished                   // GET /v1/entries?signed=true
@@ -47,7 +48,7 @@ const (
 
 // Resources names the resources, in the order of the rows of Access.
 var Resources = [resources]string{
-	"GET /v1/units, known unit", "GET /v1/units, unknown unit", "GET /v1/statements/{id}, restricted",
+	"GET /v1/units, known unit", "GET /v1/units, unknown unit", "POST /v1/units:check, each known unit", "GET /v1/statements/{id}, restricted",
 	"GET /v1/entries, restricted cargo", "GET /v1/entries?signed=true", "GET /v1/findings", "PUT /v1/manifests/{sha256}",
 }
 
@@ -76,6 +77,7 @@ var Access = [resources][relations]Grant{
 	//               nobody    key holder  concerned write only stranger  operator  auditor admin
 	UnitAnswer:    {Word, Full, Full, Word, Word, Word, Full, Word},
 	UnitAbsence:   {Full, Full, Full, Full, Full, Full, Full, Full},
+	UnitsCheck:    {Word, Full, Full, Word, Word, Word, Full, Word},
 	StatementBody: {Token, Token, Full, Full, Scope, Scope, Full, Scope},
 	EntryCargo:    {Withheld, Withheld, Withheld, Withheld, Withheld, Withheld, Full, Withheld},
 	Unpublished:   {Token, Token, Scope, Scope, Scope, Scope, Full, Scope},

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -17,12 +18,14 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"fabtrail.dev/fabtrail/custody"
+	"fabtrail.dev/fabtrail/custody/answer"
 	"fabtrail.dev/fabtrail/custody/gs1"
 	"fabtrail.dev/fabtrail/ledger/entry"
 )
 
 const (
 	strangerParty = "https://id.gs1.org/417/9506000140025"
+	rivalParty    = "https://id.gs1.org/417/9506000140032"
 	auditorParty  = "urn:fabtrail:witness:audit"
 )
 
@@ -45,7 +48,10 @@ func (w *world) ask(method, path, token, pedigree string, body []byte) asked {
 	if pedigree != "" {
 		req.Header.Set("Fabtrail-Pedigree-Key", pedigree)
 	}
-	if body != nil {
+	switch {
+	case method == "POST":
+		req.Header.Set("Content-Type", "application/json")
+	case body != nil:
 		req.Header.Set("Content-Type", "application/octet-stream")
 	}
 	resp, err := http.DefaultClient.Do(req)
@@ -85,6 +91,10 @@ func newRestricted(t *testing.T) *restricted {
 	// The carrier gives away what it never had.
 	w.must(carrierParty, w.sign(w.payload(custody.KindRelease, unit(1), w.event(carrierParty, "carrier", custody.Next(0, first.ID)),
 		&custody.Release{From: carrierParty, To: strangerParty}), w.keys[carrierParty]))
+	// Another maker's unit, of which the first one knows nothing.
+	w.enrol(rivalParty, "maker")
+	w.must(rivalParty, w.sign(w.payload(custody.KindCommission, unit(2), w.event(rivalParty, "maker", custody.First()),
+		&custody.Commission{UnitKind: "device"}), w.keys[rivalParty]))
 	if err := w.node.CaughtUp(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -127,6 +137,8 @@ func (r *restricted) got(t *testing.T, res Resource, rel Relation) Grant {
 		if a.status == http.StatusOK {
 			return r.formOf(t, a, "absent", "status")
 		}
+	case UnitsCheck:
+		return r.together(t, rel, pedigree)
 	case StatementBody:
 		a = get("/v1/statements/" + r.id.String())
 		if a.status == http.StatusOK && r.holds(a.body) {
@@ -210,6 +222,65 @@ func (r *restricted) formOf(t *testing.T, a asked, whole, word string) Grant {
 		return Full
 	}
 	return Grant("form " + v.Form)
+}
+
+// check asks for units together, each with the pedigree key.
+func (r *restricted) check(t *testing.T, token, pedigree string, units ...string) *answer.Many {
+	t.Helper()
+	type unit struct {
+		URI string `json:"uri"`
+		Key string `json:"key"`
+	}
+	var q struct {
+		Units []unit `json:"units"`
+	}
+	for _, u := range units {
+		q.Units = append(q.Units, unit{u, pedigree})
+	}
+	body, err := json.Marshal(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := r.ask("POST", "/v1/units:check", token, "", body)
+	if a.status != http.StatusOK {
+		t.Fatalf("status %d: %s", a.status, a.body)
+	}
+	m, err := answer.ParseMany(a.body)
+	if err != nil || len(m.Units) != len(units) {
+		t.Fatalf("%v: %s", err, a.body)
+	}
+	if form := m.Units[0].Form; r.holds(a.body) != (form == answer.Full) {
+		t.Errorf("form %q, but the restricted statement is shown: %t", form, r.holds(a.body))
+	}
+	return m
+}
+
+// together asks for the unit beside one that is another party's alone and one that is
+// nobody's: what is shown of them is what is shown of the unit by itself.
+func (r *restricted) together(t *testing.T, rel Relation, pedigree string) Grant {
+	t.Helper()
+	m := r.check(t, r.tokens[rel], pedigree, unit(1), unit(2))
+	alone := r.check(t, r.tokens[rel], pedigree, unit(1))
+	switch m.Units[1].Form {
+	case answer.Status:
+		if !reflect.DeepEqual(m.Topics, alone.Topics) || !reflect.DeepEqual(m.Entries, alone.Entries) {
+			t.Errorf("beside a unit of which only the word is shown there are %d topics and %d entries, alone %d and %d",
+				len(m.Topics), len(m.Entries), len(alone.Topics), len(alone.Entries))
+		}
+	case answer.Full:
+		if rel != Auditor {
+			t.Errorf("another party's unit is shown")
+		}
+	default:
+		t.Errorf("another party's unit has form %q", m.Units[1].Form)
+	}
+	switch m.Units[0].Form {
+	case answer.Status:
+		return Word
+	case answer.Full:
+		return Full
+	}
+	return Grant("form " + m.Units[0].Form)
 }
 
 func (r *restricted) findings(t *testing.T, a asked, rel Relation) Grant {

@@ -32,7 +32,10 @@ type Config struct {
 
 	JWKS   string // file or URL of an OIDC issuer's keys; with Issuer
 	Issuer string
-	Limits api.Limits
+	// IssuerScopes is the most that the issuer may grant, IssuerParties whom it may
+	// name (api.AnyParty: everybody), IssuerMethods how it signs (empty: EdDSA).
+	IssuerScopes, IssuerParties, IssuerMethods []string
+	Limits                                     api.Limits
 	// MaxConnections bounds the connections open at once; 0: DefaultConnections.
 	MaxConnections int
 	CosignWait     time.Duration // how long an append waits for the quorum; 0: the ledger's default

@@ -34,7 +34,7 @@ func (n *Node) newAPI() (*api.API, error) {
 	if !ok {
 		return nil, errors.New("the token key is not Ed25519")
 	}
-	issuers := []api.Issuer{{Name: TokenIssuer, Keys: api.LocalKeys(pub)}}
+	issuers := []api.Issuer{{Name: TokenIssuer, Keys: api.LocalKeys(pub), Scopes: api.Scopes, Parties: []string{api.AnyParty}}}
 	if n.cfg.JWKS != "" {
 		fetch := api.FetchFile(n.cfg.JWKS)
 		if strings.HasPrefix(n.cfg.JWKS, "http") {
@@ -42,7 +42,11 @@ func (n *Node) newAPI() (*api.API, error) {
 				return nil, err
 			}
 		}
-		issuers = append(issuers, api.Issuer{Name: n.cfg.Issuer, Keys: api.NewJWKS(fetch, time.Now)})
+		other := api.Issuer{Name: n.cfg.Issuer, Keys: api.NewJWKS(fetch, time.Now), Methods: n.cfg.IssuerMethods, Parties: n.cfg.IssuerParties}
+		for _, s := range n.cfg.IssuerScopes {
+			other.Scopes = append(other.Scopes, api.Scope(s))
+		}
+		issuers = append(issuers, other)
 	}
 	tokens, err := api.NewVerifier(n.origin, time.Now, issuers...)
 	if err != nil {
@@ -65,7 +69,7 @@ func (n *Node) CertificateParty(_ context.Context, spki []byte) (api.Caller, boo
 	if !ok || k.Ended || k.Party == "" || !bytes.Equal(k.SPKI, spki) {
 		return api.Caller{}, false
 	}
-	return api.Caller{Party: k.Party, Issuer: CertificateIssuer, Scopes: []api.Scope{api.ScopeWrite, api.ScopeRead}}, true
+	return api.Caller{Party: k.Party, Issuer: CertificateIssuer, Scopes: api.CertificateScopes}, true
 }
 
 // Statement implements api.Statements.

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -110,11 +111,10 @@ type core struct {
 	storeNew bool
 }
 
-const (
-	wayRestoreDB = "restore the folder truth from a newer backup, or check with fsck what is left and restore with the witnesses' agreement"
-	wayJournal   = "put the folder journal back as it was, or restore with the witnesses' agreement; starting without it could fork the log"
-	wayFsck      = "run fsck to see what is damaged, then restore from a backup"
-)
+func newCore(cfg *Config, entries bool, damaged func(error)) *core {
+	fs := cfg.FS
+	return &core{cfg: cfg, dbDir: fs.PathJoin(cfg.Dir, truthDir), jDir: fs.PathJoin(cfg.Dir, journalDir), entries: entries, damaged: damaged}
+}
 
 // openCore takes the locks, reads the journal, compares it with the database
 // while that is open for reading only (a read-write Open of a damaged database
@@ -123,26 +123,25 @@ const (
 // until c is closed.
 func openCore(cfg *Config, entries bool, damaged func(error)) (c *core, err error) {
 	fs := cfg.FS
-	c = &core{cfg: cfg, dbDir: fs.PathJoin(cfg.Dir, "truth"), jDir: fs.PathJoin(cfg.Dir, "journal"), entries: entries, damaged: damaged}
+	c = newCore(cfg, entries, damaged)
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, c.close())
+			err = errors.Join(cfg.words(err), c.close())
 			c = nil
 		}
 	}()
 	if err := c.makeDirs(); err != nil {
 		return c, err
 	}
-	if c.hist, err = readJournal(fs, c.jDir); err != nil {
-		return c, noSign(err, wayJournal, "the journal cannot be read")
+	if c.hist, err = c.readHistory(); err != nil {
+		return c, noSign(err, wayJournal, "the journal in %s cannot be read", c.jDir)
 	}
 	if c.hist.exists && c.hist.base.origin != cfg.Origin {
-		return c, noSign(nil, "start with the directory and the key of one and the same log",
-			"the journal is of log %q, the configuration says %q", c.hist.base.origin, cfg.Origin)
+		return c, noSign(nil, wayOther, "the journal in %s is of log %q, the key is of %q", c.jDir, c.hist.base.origin, cfg.Origin)
 	}
 	desc, err := pebble.Peek(c.dbDir, fs)
 	if err != nil {
-		return c, err
+		return c, noSign(err, wayFsck, "the database in %s cannot be read", c.dbDir)
 	}
 	c.storeNew = !desc.Exists
 	if c.storeNew {
@@ -153,11 +152,26 @@ func openCore(cfg *Config, entries bool, damaged func(error)) (c *core, err erro
 		return c, err
 	}
 	if c.s, err = openStore(c.dbDir, c.options(false)); err != nil {
-		return c, noSign(err, wayFsck, "the database does not open")
+		return c, noSign(err, wayFsck, "the database in %s does not open", c.dbDir)
 	}
 	if err := c.load(c.s); err != nil {
 		return c, err
 	}
+	c.openJournal()
+	return c, nil
+}
+
+// readHistory reads the journal; when it is to be begun anew it counts as empty.
+func (c *core) readHistory() (*history, error) {
+	if c.cfg.newJournal {
+		return &history{roots: map[uint64]entry.Hash{}}, nil
+	}
+	return readJournal(c.cfg.FS, c.jDir)
+}
+
+// openJournal prepares the journal to go on where it ended, and the engine on it.
+func (c *core) openJournal() {
+	fs, cfg := c.cfg.FS, c.cfg
 	c.j = &journal{fs: fs, dir: c.jDir, origin: cfg.Origin, epoch: c.hist.epoch, chain: c.hist.chain, signed: c.hist.signed, rng: c.hist.rng}
 	if n := len(c.hist.cosigned); n > 0 {
 		c.j.cosigned = c.hist.cosigned[n-1]
@@ -169,7 +183,6 @@ func openCore(cfg *Config, entries bool, damaged func(error)) (c *core, err erro
 		c.j.oldest = c.hist.segments[0]
 	}
 	c.engine = &embedded{j: c.j, s: c.s, base: c.hist.base.size, tail: c.hist.leaves}
-	return c, nil
 }
 
 func (c *core) makeDirs() error {
@@ -203,7 +216,7 @@ func (c *core) options(readOnly bool) storeOptions {
 // its database a journal is of use only if it starts at size zero.
 func (c *core) createStore() error {
 	if c.hist.exists && (c.hist.base.size > 0 || !c.entries && c.hist.signed != nil) {
-		return noSign(nil, wayRestoreDB, "the database is gone and the journal starts at size %d", c.hist.base.size)
+		return noSign(nil, wayRestore, "the database is gone: there is none in %s, and the journal in %s starts at entry %d", c.dbDir, c.jDir, c.hist.base.size)
 	}
 	s, err := openStore(c.dbDir, c.options(false))
 	if err != nil {
@@ -216,7 +229,7 @@ func (c *core) createStore() error {
 func (c *core) inspect() error {
 	s, err := openStore(c.dbDir, c.options(true))
 	if err != nil {
-		return noSign(err, wayFsck, "the database does not open")
+		return noSign(err, wayFsck, "the database in %s does not open", c.dbDir)
 	}
 	err = c.load(s)
 	if err == nil {
@@ -229,17 +242,16 @@ func (c *core) inspect() error {
 func (c *core) load(s *store) error {
 	var err error
 	if c.head, err = s.head(); err != nil {
-		return noSign(err, wayFsck, "the database's head cannot be read")
+		return noSign(err, wayFsck, "the head row of the database in %s cannot be read", c.dbDir)
 	}
 	if c.edge, err = s.loadEdge(c.head.Size); err != nil {
-		return noSign(err, wayFsck, "the tree's edge cannot be read")
+		return noSign(err, wayFsck, "the tree's edge at %d entries cannot be read from the database in %s", c.head.Size, c.dbDir)
 	}
 	if c.head.Size > 0 && c.edge.root() != c.head.Root {
-		return noSign(nil, wayFsck, "the tree's edge at size %d has another root than the database says", c.head.Size)
+		return noSign(nil, wayFsck, "in the database in %s, the stored leaves and tiles give another root at %d entries than its head row says", c.dbDir, c.head.Size)
 	}
 	if o, err := s.get(metaOrigin); err != nil || o != nil && string(o) != c.cfg.Origin {
-		return noSign(err, "start with the directory and the key of one and the same log",
-			"the database is of log %q, the configuration says %q", o, c.cfg.Origin)
+		return noSign(err, wayOther, "the database in %s is of log %q, the key is of %q", c.dbDir, o, c.cfg.Origin)
 	}
 	return nil
 }
@@ -248,11 +260,17 @@ func (c *core) load(s *store) error {
 // can make good is left to the replay.
 func (c *core) compare(s *store) error {
 	h, size := c.hist, c.head.Size
+	if c.cfg.newJournal {
+		return c.succeed(s)
+	}
 	if !h.exists {
-		if size > 0 {
-			return noSign(nil, wayJournal, "the journal is gone and the database has %d entries", size)
+		switch {
+		case size == 0:
+			return nil
+		case h.torn != nil:
+			return noSign(h.torn, wayJournal, "the journal has no record that can be read, and the database in %s has %d entries", c.dbDir, size)
 		}
-		return nil
+		return noSign(nil, wayJournal, "the journal is gone: %s has no journal file, and the database in %s has %d entries", c.jDir, c.dbDir, size)
 	}
 	if err := c.compareSigned(s); err != nil {
 		return err
@@ -261,35 +279,61 @@ func (c *core) compare(s *store) error {
 		return nil
 	}
 	if size < h.base.size {
-		return noSign(nil, wayRestoreDB, "the database has %d entries, the journal starts at %d", size, h.base.size)
+		return noSign(nil, wayRestore, "the database in %s has %d entries, the journal in %s starts at %d: it is an old copy, or has lost entries", c.dbDir, size, c.jDir, h.base.size)
 	}
 	if h.base.size > 0 {
 		if mark, err := s.get(keyU64(keyFlush, h.base.segment)); err != nil || mark == nil {
-			return noSign(err, wayRestoreDB, "the database has lost what was flushed for journal segment %d", h.base.segment)
+			return noSign(err, wayRestore, "the database in %s has lost what was flushed to it before the journal file %s began",
+				c.dbDir, c.cfg.FS.PathJoin(c.jDir, segmentName(h.base.segment)))
 		}
 	}
 	return c.compareTail(s)
+}
+
+// succeed numbers the first segment and the epoch of a journal that is begun anew
+// after all that the database knows of.
+func (c *core) succeed(s *store) error {
+	epoch, err := s.epoch()
+	if err != nil {
+		return noSign(err, wayFsck, "the epoch in the database in %s cannot be read", c.dbDir)
+	}
+	c.hist.epoch = epoch
+	return s.each(keyFlush, func(k, _ []byte) error {
+		if len(k) == 9 {
+			c.hist.newest = max(c.hist.newest, binary.BigEndian.Uint64(k[1:]))
+		}
+		return nil
+	})
 }
 
 // compareSigned refuses a journal that is older than the database.
 func (c *core) compareSigned(s *store) error {
 	b, err := s.get(metaSigned)
 	if err != nil {
-		return noSign(err, wayFsck, "the newest checkpoint cannot be read")
+		return noSign(err, wayFsck, "the newest checkpoint in the database in %s cannot be read", c.dbDir)
 	}
 	ours, err := noteCheckpoint(b)
 	if err != nil {
-		return noSign(err, wayFsck, "the newest checkpoint of the database")
+		return noSign(err, wayFsck, "the newest checkpoint in the database in %s is no checkpoint", c.dbDir)
 	}
 	mark, err := noteCheckpoint(c.hist.signed)
 	if err != nil {
-		return noSign(err, wayJournal, "the newest checkpoint of the journal")
+		return noSign(err, wayJournal, "the newest checkpoint of the journal in %s is no checkpoint", c.jDir)
 	}
-	if ours.Size > mark.Size {
-		return noSign(nil, wayJournal, "the journal ends before the checkpoint of size %d that the database has", ours.Size)
+	epoch, err := s.epoch()
+	if err != nil {
+		return noSign(err, wayFsck, "the epoch in the database in %s cannot be read", c.dbDir)
+	}
+	switch {
+	case ours.Size > mark.Size && c.hist.torn != nil:
+		return noSign(c.hist.torn, wayJournal, "the end of the journal is lost: it ends before the checkpoint of size %d that the database in %s has", ours.Size, c.dbDir)
+	case ours.Size > mark.Size:
+		return noSign(nil, wayJournal, "the journal in %s ends before the checkpoint of size %d that the database in %s has: it is an old copy", c.jDir, ours.Size, c.dbDir)
+	case epoch > c.hist.epoch:
+		return noSign(nil, wayJournal, "the journal in %s ends in epoch %d, the database in %s was taken over in epoch %d: it is an old copy", c.jDir, c.hist.epoch, c.dbDir, epoch)
 	}
 	if top := max(c.head.Size, c.hist.size()); c.entries && mark.Size > top {
-		return noSign(nil, wayRestoreDB, "a checkpoint of size %d was signed, and only %d entries are left", mark.Size, top)
+		return noSign(nil, wayRestore, "a checkpoint of size %d was signed, and only %d entries are left in %s and %s", mark.Size, top, c.dbDir, c.jDir)
 	}
 	return nil
 }
@@ -315,21 +359,21 @@ func (c *core) compareTail(s *store) error {
 		n := int(min(both-at, 1024))
 		kept, err := s.leaves(at, n)
 		if err != nil {
-			return noSign(err, wayRestoreDB, "the database has a hole after size %d", at)
+			return noSign(err, wayFsck, "the database in %s has a hole among entries %d to %d", c.dbDir, at, at+uint64(n)-1)
 		}
 		for i := range kept {
 			if !kept[i].equal(&h.leaves[at-h.base.size+uint64(i)]) {
-				return noSign(nil, wayFsck, "entry %d is another in the journal than in the database", at+uint64(i))
+				return noSign(nil, wayFsck, "entry %d is another in the journal in %s than in the database in %s", at+uint64(i), c.jDir, c.dbDir)
 			}
 		}
 		at += uint64(n)
 	}
 	root, err := c.rootAt(s, both)
 	if err != nil {
-		return noSign(err, wayFsck, "the tree at size %d", both)
+		return noSign(err, wayFsck, "the tree at size %d cannot be read from the database in %s", both, c.dbDir)
 	}
 	if want, ok := h.roots[both]; !ok || root != want {
-		return noSign(nil, wayFsck, "journal and database do not have the same tree at size %d", both)
+		return noSign(nil, wayFsck, "the journal in %s and the database in %s do not have the same tree at size %d", c.jDir, c.dbDir, both)
 	}
 	return nil
 }
@@ -368,7 +412,12 @@ func (c *core) start(e *edge) error {
 		return err
 	}
 	c.engine.tail = nil
-	return c.j.takeOver()
+	if err := c.j.takeOver(); err != nil {
+		return err
+	}
+	// After the journal, never before: a database of a later epoch shows that a
+	// journal is an old copy.
+	return c.s.db.Set(metaEpoch, binary.BigEndian.AppendUint64(nil, c.j.epoch), pebble.NoSync)
 }
 
 // flushFor flushes the database with a marker that tells, at the next start,
@@ -378,6 +427,39 @@ func (c *core) flushFor(segment uint64) error {
 		return err
 	}
 	return c.s.db.Flush()
+}
+
+// epoch is that of the process that took the log over last, as far as the
+// database knows: the journal may know a later one.
+func (s *store) epoch() (uint64, error) {
+	b, err := s.get(metaEpoch)
+	if err != nil || b == nil {
+		return 0, err
+	}
+	if len(b) != 8 {
+		return 0, fmt.Errorf("%w: the epoch has %d bytes", ErrDamaged, len(b))
+	}
+	return binary.BigEndian.Uint64(b), nil
+}
+
+// each calls fn for every row of a key space, with bytes that it must not keep.
+func (s *store) each(space byte, fn func(k, v []byte) error) (err error) {
+	defer rescue(&err)
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{space}, UpperBound: []byte{space + 1}})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for ok := it.First(); ok; ok = it.Next() {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return err
+		}
+		if err := fn(it.Key(), v); err != nil {
+			return err
+		}
+	}
+	return it.Error()
 }
 
 func (s *store) markFlush(segment uint64) error {

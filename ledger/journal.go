@@ -57,20 +57,23 @@ type history struct {
 	epoch    uint64
 	chain    entry.Hash
 	rng      *compact.Range
-	torn     bool
+	// torn is where the journal ends in bytes that are no record: a write that a
+	// crash cut short, or damage to its last record, which looks the same.
+	torn *damage
 }
 
 func (h *history) size() uint64 { return h.base.size + uint64(len(h.leaves)) }
 
 func segmentName(n uint64) string { return fmt.Sprintf("%016d%s", n, segmentSuffix) }
 
-// readJournal reads every segment strictly.
+// readJournal reads every segment strictly. With an error, which is *damage when
+// a file is not what was written, it returns what could be read before it.
 func readJournal(fs vfs.FS, dir string) (*history, error) {
+	h := &history{roots: map[uint64]entry.Hash{}}
 	names, err := fs.List(dir)
 	if err != nil {
-		return nil, err
+		return h, err
 	}
-	h := &history{roots: map[uint64]entry.Hash{}}
 	for _, name := range names {
 		digits, ok := strings.CutSuffix(name, segmentSuffix)
 		if !ok {
@@ -78,35 +81,42 @@ func readJournal(fs vfs.FS, dir string) (*history, error) {
 		}
 		n, err := strconv.ParseUint(digits, 10, 64)
 		if err != nil || segmentName(n) != name {
-			return nil, fmt.Errorf("%w: journal has a file %q", ErrDamaged, name)
+			return h, fmt.Errorf("%w: %s is no name of a journal file", ErrDamaged, fs.PathJoin(dir, name))
 		}
 		h.segments = append(h.segments, n)
 	}
 	slices.Sort(h.segments)
 	var prev *entry.Hash
 	for i, n := range h.segments {
+		path := fs.PathJoin(dir, segmentName(n))
 		if i > 0 && n != h.segments[i-1]+1 {
-			return nil, fmt.Errorf("%w: journal segment %d is missing", ErrDamaged, h.segments[i-1]+1)
+			n = h.segments[i-1] + 1
+			return h, &damage{segment: n, file: fs.PathJoin(dir, segmentName(n)), reason: "the file is missing, and later ones are there"}
 		}
-		b, err := readFile(fs, fs.PathJoin(dir, segmentName(n)))
+		b, err := readFile(fs, path)
 		if err != nil {
-			return nil, err
+			return h, err
 		}
-		recs, torn, err := scanSegment(n, b, prev)
-		if err != nil {
-			return nil, err
-		}
+		recs, bad := scanSegment(n, b, prev)
 		if len(recs) > 0 {
 			h.newest = n
-		} else if i < len(h.segments)-1 {
-			return nil, &damage{n, 0, "segment is empty"}
+		} else if bad == nil && i < len(h.segments)-1 {
+			bad = &damage{reason: "the file is empty, and later ones are there"}
 		}
-		h.torn = h.torn || torn
+		at := 0
 		for j := range recs {
 			if err := h.apply(&recs[j], n); err != nil {
-				return nil, err
+				return h, &damage{segment: n, file: path, offset: at, reason: err.Error()}
 			}
+			at += recHeader + len(recs[j].body) + recTrailer
 			prev = &recs[j].chain
+		}
+		if bad != nil {
+			bad.segment, bad.file = n, path
+			if !bad.torn {
+				return h, bad
+			}
+			h.torn = bad
 		}
 	}
 	return h, nil
@@ -133,7 +143,7 @@ func (h *history) apply(r *jrecord, segment uint64) error {
 			return err
 		}
 		if first != h.size() {
-			return fmt.Errorf("%w: journal has leaves from %d after size %d", ErrDamaged, first, h.size())
+			return fmt.Errorf("it has leaves from %d on after %d leaves", first, h.size())
 		}
 		for i := range leaves {
 			if err := h.rng.Append(rfc6962.DefaultHasher.HashLeaf(leaves[i].Value[:]), nil); err != nil {
@@ -150,7 +160,7 @@ func (h *history) apply(r *jrecord, segment uint64) error {
 		h.cosigned = append(h.cosigned, r.body)
 	case recEpoch:
 		if len(r.body) != 8 {
-			return fmt.Errorf("%w: journal: epoch record has a wrong length", ErrDamaged)
+			return errors.New("epoch record has a wrong length")
 		}
 		h.epoch = binary.BigEndian.Uint64(r.body)
 	}
@@ -163,11 +173,11 @@ func (h *history) applyBase(body []byte, segment uint64) error {
 		return err
 	}
 	if b.segment != segment {
-		return fmt.Errorf("%w: journal segment %d says that it is %d", ErrDamaged, segment, b.segment)
+		return fmt.Errorf("the file says that it is segment %d", b.segment)
 	}
 	rng, err := rangeOf(b.size, b.frontier)
 	if err != nil {
-		return fmt.Errorf("%w: journal: %w", ErrDamaged, err)
+		return err
 	}
 	root, err := rangeRoot(rng)
 	if err != nil {
@@ -180,7 +190,7 @@ func (h *history) applyBase(body []byte, segment uint64) error {
 			h.cosigned = append(h.cosigned, b.cosigned)
 		}
 	} else if b.size != h.size() || root != h.root() || b.origin != h.base.origin {
-		return fmt.Errorf("%w: journal segment %d does not continue the one before", ErrDamaged, segment)
+		return errors.New("it does not continue the segment before")
 	}
 	h.epoch = max(h.epoch, b.epoch)
 	h.roots[b.size] = root

@@ -97,6 +97,7 @@ func Open(ctx context.Context, cfg Config) (_ *Ledger, err error) {
 	l.ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
+			err = cfg.words(err)
 			l.cancel()
 			if cfg.Sequencer != nil {
 				err = errors.Join(err, cfg.Sequencer.Close())
@@ -118,7 +119,7 @@ func Open(ctx context.Context, cfg Config) (_ *Ledger, err error) {
 		return nil, err
 	}
 	if err := l.Err(); err != nil { // met in the background
-		return nil, noSign(err, wayFsck, "the database is damaged")
+		return nil, noSign(err, wayFsck, "the database in %s is damaged", l.c.dbDir)
 	}
 	l.run()
 	return l, nil

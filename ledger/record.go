@@ -95,30 +95,29 @@ func parseRecordAt(b []byte) (r jrecord, n int, err error) {
 // damage says where a journal cannot be read although it must be readable.
 type damage struct {
 	segment uint64
+	file    string
 	offset  int
 	reason  string
+	torn    bool // it may be a write that a crash cut short
 }
 
 func (d *damage) Error() string {
-	return fmt.Sprintf("journal segment %d is damaged at byte %d: %s", d.segment, d.offset, d.reason)
+	return fmt.Sprintf("the journal file %s is damaged at byte %d: %s", d.file, d.offset, d.reason)
 }
 
 func (d *damage) Unwrap() error { return ErrDamaged }
 
 // scanSegment reads all records of a segment; prev is the chain hash before it,
 // nil if that is gone. Bytes at the end that are no record may be a write that
-// a crash tore: then the records before them are returned with torn set, unless
-// a later record shows that these bytes were once synced. Whole records at the
-// wrong place are never a torn write.
-func scanSegment(segment uint64, b []byte, prev *entry.Hash) (recs []jrecord, torn bool, err error) {
+// a crash tore: then the damage says torn, unless a later record shows that these
+// bytes were once synced. Whole records at the wrong place are never a torn
+// write. The records before the damage are returned in any case.
+func scanSegment(segment uint64, b []byte, prev *entry.Hash) (recs []jrecord, d *damage) {
 	at := 0
 	for at < len(b) {
 		r, n, bad := parseRecordAt(b[at:])
 		if bad != nil {
-			if syncedPast(b, at) {
-				return nil, false, &damage{segment, at, bad.Error()}
-			}
-			return recs, true, nil
+			return recs, &damage{segment: segment, offset: at, reason: bad.Error(), torn: !syncedPast(b, at)}
 		}
 		switch {
 		case prev != nil && r.prev != *prev:
@@ -129,13 +128,13 @@ func scanSegment(segment uint64, b []byte, prev *entry.Hash) (recs []jrecord, to
 			bad = fmt.Errorf("record claims %d synced bytes before it", r.synced)
 		}
 		if bad != nil {
-			return nil, false, &damage{segment, at, bad.Error()}
+			return recs, &damage{segment: segment, offset: at, reason: bad.Error()}
 		}
 		recs = append(recs, r)
 		prev = &recs[len(recs)-1].chain
 		at += n
 	}
-	return recs, false, nil
+	return recs, nil
 }
 
 // syncedPast reports whether any whole record after offset at says that bytes

@@ -32,6 +32,18 @@ func segment() []byte {
 }
 
 // encode writes records again.
+// scan3 scans segment 3, and tells a torn end from damage.
+func scan3(b []byte, prev *entry.Hash) (recs []jrecord, torn bool, err error) {
+	recs, bad := scanSegment(3, b, prev)
+	switch {
+	case bad == nil:
+		return recs, false, nil
+	case bad.torn:
+		return recs, true, nil
+	}
+	return nil, false, bad
+}
+
 func encode(recs []jrecord) []byte {
 	var b []byte
 	for _, r := range recs {
@@ -44,12 +56,12 @@ func encode(recs []jrecord) []byte {
 // and says that it is torn unless the cut is between two.
 func TestSegmentCut(t *testing.T) {
 	whole := segment()
-	all, torn, err := scanSegment(3, whole, nil)
+	all, torn, err := scan3(whole, nil)
 	if err != nil || torn || len(all) != 5 || !bytes.Equal(encode(all), whole) {
 		t.Fatal(len(all), torn, err)
 	}
 	for n := range whole {
-		recs, torn, err := scanSegment(3, whole[:n], nil)
+		recs, torn, err := scan3(whole[:n], nil)
 		if err != nil {
 			t.Fatalf("cut at %d: %v", n, err)
 		}
@@ -63,12 +75,12 @@ func TestSegmentCut(t *testing.T) {
 // damage; above it, it may be a torn write and ends the segment.
 func TestSegmentDamage(t *testing.T) {
 	whole := segment()
-	all, _, _ := scanSegment(3, whole, nil)
+	all, _, _ := scan3(whole, nil)
 	synced := all[4].synced
 	for i := range whole {
 		bad := bytes.Clone(whole)
 		bad[i] ^= 0x10
-		recs, torn, err := scanSegment(3, bad, nil)
+		recs, torn, err := scan3(bad, nil)
 		var d *damage
 		switch {
 		case uint64(i) < synced && !(errors.As(err, &d) && errors.Is(err, ErrDamaged)):
@@ -79,14 +91,14 @@ func TestSegmentDamage(t *testing.T) {
 	}
 	// Whole records at the wrong place are damage wherever they are.
 	swapped, prev := appendRecord(nil, recSigned, 0, entry.Hash{}, nil)
-	if _, _, err := scanSegment(3, swapped, nil); err == nil {
+	if _, _, err := scan3(swapped, nil); err == nil {
 		t.Fatal("a segment without a base record")
 	}
 	twice, _ := appendRecord(bytes.Clone(whole), recSigned, 0, prev, nil)
-	if _, _, err := scanSegment(3, twice, nil); err == nil {
+	if _, _, err := scan3(twice, nil); err == nil {
 		t.Fatal("a record of another chain")
 	}
-	if _, _, err := scanSegment(3, whole, &entry.Hash{1}); err == nil {
+	if _, _, err := scan3(whole, &entry.Hash{1}); err == nil {
 		t.Fatal("a segment that does not follow the one before")
 	}
 }
@@ -98,7 +110,7 @@ func FuzzSegment(f *testing.F) {
 	f.Add(segment()[:200])
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		recs, torn, err := scanSegment(3, b, nil)
+		recs, torn, err := scan3(b, nil)
 		if err != nil {
 			return
 		}
@@ -111,7 +123,7 @@ func FuzzSegment(f *testing.F) {
 
 // FuzzBodies: bodies are read strictly.
 func FuzzBodies(f *testing.F) {
-	recs, _, _ := scanSegment(3, segment(), nil)
+	recs, _, _ := scan3(segment(), nil)
 	for _, r := range recs {
 		f.Add(r.body)
 	}

@@ -19,20 +19,8 @@ const replayBatch = 1024
 // where signing and publishing stand. It runs alone, before the goroutines
 // start, and takes the same path into the database as a commit does.
 func (l *Ledger) recover(ctx context.Context) error {
-	l.t = &tree{load: l.s.tile}
-	l.t.cache.init(l.cfg.CacheBytes)
-	first := *l.c.edge
-	l.t.snap.Store(&first)
-	l.w = writer{s: l.s, t: l.t, app: l.cfg.App, rand: l.cfg.Rand, edge: l.c.edge, time: l.c.head.Time}
-	l.w.index = indexer{s: l.s, t: l.t, covers: l.c.head.Covers}
-	if err := l.s.db.Set(metaOrigin, []byte(l.cfg.Origin), pebble.NoSync); err != nil {
-		return err
-	}
-	old, err := l.buildIndex(l.c.head)
+	old, err := l.prepare()
 	if err != nil {
-		return err
-	}
-	if err := l.w.index.loadPending(); err != nil {
 		return err
 	}
 	if err := l.catchUp(ctx); err != nil {
@@ -46,6 +34,26 @@ func (l *Ledger) recover(ctx context.Context) error {
 		return err
 	}
 	return l.views(signed, published, old)
+}
+
+// prepare makes ready to write after what the database has.
+func (l *Ledger) prepare() (old version, err error) {
+	l.t = &tree{load: l.s.tile}
+	l.t.cache.init(l.cfg.CacheBytes)
+	first := *l.c.edge
+	l.t.snap.Store(&first)
+	l.w = writer{s: l.s, t: l.t, app: l.cfg.App, rand: l.cfg.Rand, edge: l.c.edge, time: l.c.head.Time}
+	l.w.index = indexer{s: l.s, t: l.t, covers: l.c.head.Covers}
+	if err := l.s.db.Set(metaOrigin, []byte(l.cfg.Origin), pebble.NoSync); err != nil {
+		return old, err
+	}
+	if old, err = l.buildIndex(l.c.head); err != nil {
+		return old, err
+	}
+	if err := l.w.index.loadPending(); err != nil {
+		return old, noSign(err, wayFsck, "the topics that no index commitment covers yet cannot be read from the database in %s", l.c.dbDir)
+	}
+	return old, nil
 }
 
 // version is the index as it was at the size of an older publication.
@@ -72,15 +80,15 @@ func (l *Ledger) buildIndex(head headRow) (old version, err error) {
 	}}
 	old.covers = covers
 	if old.tree, err = unitindex.Build(at); err != nil {
-		return old, errors.Join(noSign(err, wayFsck, "the index rows cannot be read"), at.close())
+		return old, errors.Join(noSign(err, wayFsck, "the index rows cannot be read from the database in %s", l.c.dbDir), at.close())
 	}
 	now := &rows{s: l.s, t: l.t, covers: head.Covers}
 	l.w.index.tip, err = old.tree.Rebase(now, touched, head.Topics)
 	if err = errors.Join(err, at.close(), now.close()); err != nil {
-		return old, noSign(err, wayFsck, "the index rows cannot be read")
+		return old, noSign(err, wayFsck, "the index rows cannot be read from the database in %s", l.c.dbDir)
 	}
 	if head.Covers > 0 && l.w.index.tip.Root() != head.IndexRoot {
-		return old, noSign(nil, wayFsck, "the index rows have another root than the commitment at %d", head.Covers)
+		return old, noSign(nil, wayFsck, "the index rows of the database in %s have another root than the commitment at entry %d", l.c.dbDir, head.Covers)
 	}
 	return old, nil
 }
@@ -89,16 +97,16 @@ func (l *Ledger) buildIndex(head headRow) (old version, err error) {
 func (l *Ledger) lastPublished() (checkpoint.Checkpoint, error) {
 	b, err := l.s.get(metaLatest)
 	if err != nil {
-		return checkpoint.Checkpoint{}, noSign(err, wayFsck, "the newest published note cannot be read")
+		return checkpoint.Checkpoint{}, noSign(err, wayFsck, "the newest published note cannot be read from the database in %s", l.c.dbDir)
 	}
 	cp, err := noteCheckpoint(b)
 	if err != nil {
-		return cp, noSign(err, wayFsck, "the newest published note")
+		return cp, noSign(err, wayFsck, "the newest published note in the database in %s is no checkpoint", l.c.dbDir)
 	}
 	for _, n := range l.c.hist.cosigned {
 		other, err := noteCheckpoint(n)
 		if err != nil {
-			return cp, noSign(err, wayJournal, "a published note of the journal")
+			return cp, noSign(err, wayJournal, "a published note of the journal in %s is no checkpoint", l.c.jDir)
 		}
 		if other.Size > cp.Size {
 			cp = other
@@ -124,19 +132,27 @@ func (l *Ledger) catchUp(ctx context.Context) error {
 		if err != nil || len(leaves) == 0 {
 			return fmt.Errorf("engine: reading entry %d: %w", l.w.edge.size, err)
 		}
-		for len(leaves) > 0 {
-			n := 1 + slices.IndexFunc(leaves, func(l Leaf) bool { return l.Value[1] == byte(entry.Index) })
-			if n == 0 {
-				n = len(leaves)
-			}
-			if err := l.replay(leaves[:n]); err != nil {
-				return err
-			}
-			leaves = leaves[n:]
+		if err := l.replayAll(leaves); err != nil {
+			return err
 		}
 	}
 	if head.Size > 0 && l.w.edge.root() != head.Root {
-		return noSign(nil, wayFsck, "engine and database do not have the same tree at size %d", head.Size)
+		return noSign(nil, wayFsck, "the engine and the database in %s do not have the same tree at size %d", l.c.dbDir, head.Size)
+	}
+	return nil
+}
+
+// replayAll takes the next entries of the log in, commit by commit.
+func (l *Ledger) replayAll(leaves []Leaf) error {
+	for len(leaves) > 0 {
+		n := 1 + slices.IndexFunc(leaves, func(l Leaf) bool { return l.Value[1] == byte(entry.Index) })
+		if n == 0 {
+			n = len(leaves)
+		}
+		if err := l.replay(leaves[:n]); err != nil {
+			return err
+		}
+		leaves = leaves[n:]
 	}
 	return nil
 }
@@ -146,21 +162,20 @@ func (l *Ledger) catchUp(ctx context.Context) error {
 func (l *Ledger) feed(ctx context.Context, head Head) error {
 	root, err := l.t.root(head.Size)
 	if err != nil {
-		return noSign(err, wayFsck, "the tree at size %d", head.Size)
+		return noSign(err, wayFsck, "the tree at size %d cannot be read from the database in %s", head.Size, l.c.dbDir)
 	}
 	if head.Size > 0 && root != head.Root {
-		return noSign(nil, wayFsck, "engine and database do not have the same tree at size %d", head.Size)
+		return noSign(nil, wayFsck, "the engine and the database in %s do not have the same tree at size %d", l.c.dbDir, head.Size)
 	}
 	if l.cfg.Sequencer == nil {
 		return nil
 	}
 	mark, err := noteCheckpoint(l.c.hist.signed)
 	if err != nil {
-		return noSign(err, wayJournal, "the newest checkpoint of the journal")
+		return noSign(err, wayJournal, "the newest checkpoint of the journal in %s is no checkpoint", l.c.jDir)
 	}
 	if head.Size < mark.Size {
-		return noSign(nil, "restore the engine to its newest state; it was restored from an old backup, or this is another tree",
-			"the engine has %d entries, a checkpoint of size %d was signed", head.Size, mark.Size)
+		return noSign(nil, wayEngine, "the engine has %d entries, a checkpoint of size %d was signed", head.Size, mark.Size)
 	}
 	for at := head.Size; at < l.w.edge.size; {
 		n := int(min(l.w.edge.size-at, replayBatch))
@@ -181,7 +196,6 @@ func (l *Ledger) feed(ctx context.Context, head Head) error {
 func (l *Ledger) replay(leaves []Leaf) error {
 	c, o := l.w.begin()
 	defer c.batch.Close()
-	way := "start with the version that wrote the log, or restore the database from a backup that has these entries"
 	for i := range leaves {
 		leaf := &leaves[i]
 		at := c.first + uint64(i)
@@ -202,7 +216,7 @@ func (l *Ledger) replay(leaves []Leaf) error {
 				return noSign(err, wayFsck, "the index at entry %d", at)
 			}
 			if e.Covers != at || e.IndexRoot != root {
-				return noSign(nil, way, "the index commitment at entry %d is not what the entries before it give", at)
+				return noSign(nil, wayVersion, "the index commitment at entry %d is not what the entries before it give", at)
 			}
 			c.index, c.tip = true, l.w.index.tip
 		} else {
@@ -217,7 +231,7 @@ func (l *Ledger) replay(leaves []Leaf) error {
 				return o.err
 			}
 			if out.Refused != nil || out.Class != e.Class {
-				return noSign(out.Refused, way, "entry %d was admitted, and is not any more", at)
+				return noSign(out.Refused, wayVersion, "entry %d was admitted, and is not any more", at)
 			}
 			o.accept()
 			a.topics, a.effect = distinct(out.Topics), out.Effect
@@ -251,7 +265,7 @@ func (l *Ledger) standing(ctx context.Context) (signed, published []byte, err er
 	}
 	signed = newerNote(signed, published)
 	for _, n := range [][]byte{signed, published} {
-		if err := l.checkOurs(n, "the journal's high-water mark", true); err != nil {
+		if err := l.checkOurs(n, "the newest checkpoint in "+l.c.jDir+" and "+l.c.dbDir, true); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -297,23 +311,21 @@ func (l *Ledger) checkOurs(note []byte, what string, own bool) error {
 		err = l.vkey.VerifyLog(n)
 	}
 	if err != nil && own {
-		return noSign(err, "start with the key that this log was signed with, or restore the journal", "%s is not signed by this log's key", what)
+		return noSign(err, wayOther, "%s is not signed by this log's key", what)
 	}
 	if err != nil {
 		l.cfg.Logf("ledger: %s is not ours: %v", what, err)
 		return nil
 	}
 	if cp.Size > l.w.edge.size {
-		return noSign(nil, "restore the newer database and journal: this log has signed more than is here",
-			"%s has size %d, we have %d entries", what, cp.Size, l.w.edge.size)
+		return noSign(nil, wayAhead, "%s has size %d, there are %d entries here: entries %d to %d are missing", what, cp.Size, l.w.edge.size, l.w.edge.size, cp.Size-1)
 	}
 	root, err := l.t.root(cp.Size)
 	if err != nil {
-		return noSign(err, wayFsck, "the tree at size %d", cp.Size)
+		return noSign(err, wayFsck, "the tree at size %d cannot be read from the database in %s", cp.Size, l.c.dbDir)
 	}
 	if cp.Size > 0 && root != cp.Root {
-		return noSign(nil, "this directory is a fork of the log that was signed: restore the right one",
-			"%s has another root at size %d", what, cp.Size)
+		return noSign(nil, wayFork, "%s has the root %s at size %d, the entries here give %s", what, cp.Root, cp.Size, root)
 	}
 	return nil
 }
@@ -379,7 +391,7 @@ func (l *Ledger) viewAt(note []byte, old version) (*View, error) {
 		return nil, err
 	}
 	if e.Class != entry.Index || e.Covers != cp.Size-1 {
-		return nil, noSign(nil, wayFsck, "the checkpoint of size %d does not end with an index commitment", cp.Size)
+		return nil, noSign(nil, wayFsck, "the last entry below the checkpoint of size %d is no index commitment", cp.Size)
 	}
 	v := &View{l: l, size: cp.Size, root: cp.Root, covers: e.Covers, time: e.Time, note: note}
 	if v.logNote, err = l.signNote(cp.Size, cp.Root); err != nil {
@@ -394,11 +406,11 @@ func (l *Ledger) viewAt(note []byte, old version) (*View, error) {
 		at := &rows{s: l.s, t: l.t, covers: v.covers}
 		v.index, err = unitindex.Build(at)
 		if err = errors.Join(err, at.close()); err != nil {
-			return nil, noSign(err, wayFsck, "the index at size %d", v.size)
+			return nil, noSign(err, wayFsck, "the index at size %d cannot be read from the database in %s", v.size, l.c.dbDir)
 		}
 	}
 	if v.index.Root() != e.IndexRoot {
-		return nil, noSign(nil, wayFsck, "the index rows have another root than the commitment at %d", v.covers)
+		return nil, noSign(nil, wayFsck, "the index rows of the database in %s have another root than the commitment at entry %d", l.c.dbDir, v.covers)
 	}
 	return v, nil
 }

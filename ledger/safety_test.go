@@ -140,10 +140,10 @@ func TestRestoreDrills(t *testing.T) {
 			b := read(t, fs, wal(t, fs))
 			write(t, fs, wal(t, fs), b[:len(b)/2])
 		}, ""},
-		{"database older", crashed, func(fs *vfs.MemFS, _ *ledger.Config) { replace(t, fs, early, "log/truth") }, "the journal starts at"},
-		{"database older, clean", late, func(fs *vfs.MemFS, _ *ledger.Config) { replace(t, fs, early, "log/truth") }, "the journal starts at"},
+		{"database older", crashed, func(fs *vfs.MemFS, _ *ledger.Config) { replace(t, fs, early, "log/truth") }, "it is an old copy, or has lost entries"},
+		{"database older, clean", late, func(fs *vfs.MemFS, _ *ledger.Config) { replace(t, fs, early, "log/truth") }, "it is an old copy, or has lost entries"},
 		{"database gone", late, func(fs *vfs.MemFS, _ *ledger.Config) { _ = fs.RemoveAll("log/truth") }, "the database is gone"},
-		{"journal older", crashed, func(fs *vfs.MemFS, _ *ledger.Config) { replace(t, fs, early, "log/journal") }, "journal ends before"},
+		{"journal older", crashed, func(fs *vfs.MemFS, _ *ledger.Config) { replace(t, fs, early, "log/journal") }, "ends before the checkpoint"},
 		{"journal gone", crashed, func(fs *vfs.MemFS, _ *ledger.Config) { _ = fs.RemoveAll("log/journal") }, "the journal is gone"},
 		{"both older, and a witness knows", crashed, func(fs *vfs.MemFS, cfg *ledger.Config) {
 			newest := ledgertest.NewWitnessed()
@@ -154,7 +154,7 @@ func TestRestoreDrills(t *testing.T) {
 			replace(t, fs, early, "log/journal")
 			cfg.WitnessNotes = func(context.Context) [][]byte { return [][]byte{note} }
 		}, "a witness's checkpoint has size"},
-		{"a table lost, which leaves a hole", crashed, func(fs *vfs.MemFS, _ *ledger.Config) { dropRow(t, fs, "c", 24) }, "hole after size"},
+		{"a table lost, which leaves a hole", crashed, func(fs *vfs.MemFS, _ *ledger.Config) { dropRow(t, fs, "c", 24) }, "has a hole among entries"},
 		{"a flush lost", crashed, func(fs *vfs.MemFS, _ *ledger.Config) { dropRow(t, fs, "f", 5) }, "lost what was flushed"},
 		{"another log's journal", crashed, func(fs *vfs.MemFS, cfg *ledger.Config) {
 			cfg.Origin, cfg.Signer = "other.test/log", ledgertest.LogSigner("other.test/log")

@@ -34,6 +34,7 @@ var (
 	metaOrigin = []byte{keyMeta, 'o'} // origin line
 	metaSigned = []byte{keyMeta, 's'} // newest signed checkpoint, log signature only
 	metaLatest = []byte{keyMeta, 'n'} // newest published note
+	metaEpoch  = []byte{keyMeta, 'e'} // epoch of the journal's newest taking over, u64
 )
 
 const (

@@ -136,6 +136,7 @@ func noSign(err error, wayOut, format string, a ...any) *NoSign {
 // Config is what Open needs. Fields without "required" have defaults.
 type Config struct {
 	Dir    string             // required; the ledger keeps Dir/truth (Pebble) and Dir/journal
+	Folder string             // the data folder that Dir is part of, for the commands that refusals name; Dir
 	Origin string             // required; the checkpoint's origin line
 	Signer *checkpoint.Signer // required; log key (type 0x01) named as the origin
 	App    App                // required
@@ -180,4 +181,6 @@ type Config struct {
 	StateCache   int64         // rows of the application's state kept in memory; 32 MiB
 	BlockCache   int64         // Pebble's block cache; 64 MiB
 	MemTable     uint64        // Pebble's memtable size; 32 MiB
+
+	newJournal bool // the journal is lost, and is begun anew at the database's size; see Restore
 }

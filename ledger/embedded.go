@@ -95,7 +95,10 @@ func (e *embedded) same(first uint64, leaves []Leaf) error {
 	return nil
 }
 
-func (l *Leaf) equal(o *Leaf) bool {
+func (l *Leaf) equal(o *Leaf) bool { return l.Equal(o) }
+
+// Equal reports whether two leaves are the same, byte for byte.
+func (l *Leaf) Equal(o *Leaf) bool {
 	return l.ID == o.ID && l.Value == o.Value && string(l.Cargo) == string(o.Cargo) && string(l.Manifest) == string(o.Manifest)
 }
 

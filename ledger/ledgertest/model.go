@@ -23,6 +23,8 @@ import (
 // makes one group commit, and with the model's clock and salts.
 type Model struct {
 	Clock *Clock
+	// Receipt, if set, is called with each receipt that was compared.
+	Receipt func(id, receipt string)
 
 	open  func(m *Model) (*ledger.Ledger, error)
 	l     *ledger.Ledger
@@ -169,6 +171,9 @@ func (m *Model) compare(got, want ledger.Result) error {
 	}
 	if first, ok := m.ids[got.ID]; ok && first.Receipt != nil && !bytes.Equal(first.Receipt, receipt) {
 		return fmt.Errorf("receipt of %d is not the first one", want.Index)
+	}
+	if m.Receipt != nil {
+		m.Receipt(got.ID.String(), string(receipt))
 	}
 	keep := m.ids[got.ID]
 	keep.Receipt = receipt

@@ -1,0 +1,178 @@
+package trillian_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+
+	"fabtrail.dev/fabtrail/ledger"
+	"fabtrail.dev/fabtrail/ledger/ledgertest"
+	"fabtrail.dev/fabtrail/ledger/trillian"
+	"fabtrail.dev/fabtrail/ledger/trillian/clustertest"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// TestMain starts one cluster for all tests of the package that need one.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if shared != nil {
+		shared.Close()
+	}
+	os.Exit(code)
+}
+
+var shared *clustertest.Cluster
+
+// cluster is the one that tests share: each makes a tree of its own, and leaves
+// every process running.
+func cluster(t *testing.T) *clustertest.Cluster {
+	t.Helper()
+	p, err := clustertest.Find()
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	if shared == nil {
+		if shared, err = clustertest.Start(p, clustertest.Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the cluster's output:\n%s", shared.Output(3000))
+		}
+	})
+	return shared
+}
+
+func newTree(t *testing.T, c *clustertest.Cluster, origin string) int64 {
+	t.Helper()
+	tree, err := c.NewTree(origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+func open(t *testing.T, cfg trillian.Config) *trillian.Engine {
+	t.Helper()
+	cfg.Logf = t.Logf
+	e, err := trillian.Open(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+const origin = "cluster.test/log"
+
+func TestConformance(t *testing.T) {
+	c := cluster(t)
+	ledgertest.Conformance(t, func(t *testing.T) (ledger.Sequencer, func() ledger.Sequencer) {
+		cfg := c.Config(newTree(t, c, origin), origin)
+		var e *trillian.Engine
+		reopen := func() ledger.Sequencer {
+			if e != nil {
+				if err := e.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			e = open(t, cfg)
+			return e
+		}
+		return reopen(), reopen
+	})
+}
+
+// TestModel holds the engine against the naive model, and against the embedded
+// engine: same seed, same roots, same receipts.
+func TestModel(t *testing.T) {
+	c := cluster(t)
+	const seed, ops = 11, 60
+	on := func(engine func() ledger.Sequencer, receipts map[string]string) func(m *ledgertest.Model) (*ledger.Ledger, error) {
+		fs, salts := vfs.NewMem(), ledgertest.Salts(seed)
+		w := ledgertest.NewCosigner("w", ledgertest.LogSigner(origin).VKey())
+		return func(m *ledgertest.Model) (*ledger.Ledger, error) {
+			m.Receipt = func(id, receipt string) { receipts[id] = receipt }
+			return ledger.Open(context.Background(), ledger.Config{Dir: "log", Origin: origin, Signer: ledgertest.LogSigner(origin),
+				App: ledgertest.App{}, FS: fs, Clock: m.Clock.Now, Rand: salts, PublishEvery: -1, Manual: true, RotateBytes: 20 << 10,
+				Cosigner: w, Policy: w.Policy(), Sequencer: engine()})
+		}
+	}
+	ours, theirs := map[string]string{}, map[string]string{}
+	cfg := c.Config(newTree(t, c, origin), origin)
+	got, err := ledgertest.RunModel(seed, ops, on(func() ledger.Sequencer { return open(t, cfg) }, ours))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := ledgertest.RunModel(seed, ops, on(func() ledger.Sequencer { return nil }, theirs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Fatal("same seed, other roots than on the embedded engine")
+	}
+	if len(ours) < ops || fmt.Sprint(ours) != fmt.Sprint(theirs) {
+		t.Fatalf("same seed, other receipts than on the embedded engine (%d and %d)", len(ours), len(theirs))
+	}
+}
+
+// TestOneSigner: while one engine signs no other can; once its lease is gone
+// the next one signs, and the former adds nothing any more, not even the rest of a
+// batch.
+func TestOneSigner(t *testing.T) {
+	c, ctx := cluster(t), context.Background()
+	cfg := c.Config(newTree(t, c, origin), origin)
+	a := open(t, cfg)
+	defer a.Close()
+	if err := a.Add(ctx, 0, []ledger.Leaf{ledgertest.Leaf(0), ledgertest.Leaf(1)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := trillian.Open(ctx, cfg); !errors.Is(err, trillian.ErrSigned) {
+		t.Fatalf("a second signer: %v, want ErrSigned", err)
+	}
+	wrong := cfg
+	wrong.Origin = "other.test/log"
+	if err := a.DropLease(); err != nil { // as a network that has failed
+		t.Fatal(err)
+	}
+	if _, err := trillian.Open(ctx, wrong); err == nil {
+		t.Fatal("the tree of another log was opened for signing")
+	}
+	b := open(t, cfg)
+	defer b.Close()
+	batch := []ledger.Leaf{ledgertest.Leaf(2), ledgertest.Leaf(3), ledgertest.Leaf(4)}
+	if err := a.Add(ctx, 2, batch); !errors.Is(err, ledger.ErrBroken) {
+		t.Fatalf("Add of the former signer: %v, want ErrBroken", err)
+	}
+	if _, err := a.Head(ctx); !errors.Is(err, ledger.ErrBroken) {
+		t.Fatalf("Head of the former signer: %v, want ErrBroken", err)
+	}
+	if h, err := b.Head(ctx); err != nil || h.Size != 2 {
+		t.Fatalf("the new signer has %d leaves, %v; want 2", h.Size, err)
+	}
+	if err := b.Add(ctx, 2, []ledger.Leaf{ledgertest.Leaf(5)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestUnpreparedTree: what cannot work says so at once.
+func TestUnpreparedTree(t *testing.T) {
+	c, ctx := cluster(t), context.Background()
+	for name, change := range map[string]func(*trillian.Config){
+		"no such tree": func(c *trillian.Config) { c.Tree++ },
+		"no addresses": func(c *trillian.Config) { c.Postgres = "" },
+		"no CA":        func(c *trillian.Config) { c.TLS, c.CA = true, "/nonexistent" },
+	} {
+		cfg := c.Config(newTree(t, c, origin), origin)
+		change(&cfg)
+		if e, err := trillian.Open(ctx, cfg); err == nil {
+			e.Close()
+			t.Errorf("%s: no error", name)
+		}
+	}
+}

@@ -1,0 +1,73 @@
+package trillian
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	tpb "github.com/google/trillian"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// Init makes a tree for the log cfg.Origin and prepares the database, and returns
+// the tree's ID. With cfg.Tree it prepares a tree that is there already, made by
+// whatever means. It is not idempotent: without cfg.Tree every call makes a tree.
+func Init(ctx context.Context, cfg Config) (tree int64, err error) {
+	if err := cfg.defaults(); err != nil {
+		return 0, err
+	}
+	if cfg.Origin == "" {
+		return 0, errors.New("trillian: a tree is made for an origin")
+	}
+	e := &Engine{cfg: cfg}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	if e.conn, err = dial(&cfg); err != nil {
+		return 0, err
+	}
+	e.log = tpb.NewTrillianLogClient(e.conn)
+	if cfg.Tree == 0 {
+		if e.cfg.Tree, err = e.create(ctx); err != nil {
+			return 0, err
+		}
+	}
+	err = e.patiently(ctx, "preparing the tree", func(ctx context.Context) (bool, error) {
+		_, err := e.log.InitLog(ctx, &tpb.InitLogRequest{LogId: e.cfg.Tree})
+		if status.Code(err) == codes.AlreadyExists {
+			err = nil
+		}
+		return err == nil, err
+	})
+	if err != nil {
+		return 0, err
+	}
+	if e.store, err = openStore(ctx, cfg.Postgres, e.cfg.Tree); err != nil {
+		return 0, err
+	}
+	return e.cfg.Tree, e.store.setUp(ctx, cfg.Origin)
+}
+
+// create makes the tree. A call whose outcome is unknown may leave an empty tree
+// behind, which nobody uses.
+func (e *Engine) create(ctx context.Context) (tree int64, err error) {
+	req := &tpb.CreateTreeRequest{Tree: &tpb.Tree{TreeState: tpb.TreeState_ACTIVE, TreeType: tpb.TreeType_PREORDERED_LOG,
+		DisplayName: "fabtrail", Description: limited(e.cfg.Origin, 200), MaxRootDuration: durationpb.New(time.Hour)}}
+	err = e.patiently(ctx, "making the tree", func(ctx context.Context) (bool, error) {
+		t, err := tpb.NewTrillianAdminClient(e.conn).CreateTree(ctx, req)
+		tree = t.GetTreeId()
+		return err == nil, err
+	})
+	if err == nil && tree == 0 {
+		err = fmt.Errorf("trillian: the new tree has no ID")
+	}
+	return tree, err
+}
+
+func limited(s string, n int) string {
+	if len(s) > n {
+		return s[:n]
+	}
+	return s
+}

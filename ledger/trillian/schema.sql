@@ -1,0 +1,45 @@
+CREATE SCHEMA IF NOT EXISTS fabtrail;
+
+-- Which node signs a tree: it alone knows the token.
+CREATE TABLE IF NOT EXISTS fabtrail.signer (
+  tree_id bigint PRIMARY KEY,
+  origin  text NOT NULL,
+  token   bytea NOT NULL CHECK (length(token) = 16),
+  holder  text NOT NULL,
+  since   timestamptz NOT NULL DEFAULT now()
+);
+
+-- Manifests by their SHA-256, written before the first leaf that names them.
+CREATE TABLE IF NOT EXISTS fabtrail.manifest (
+  tree_id bigint NOT NULL,
+  digest  bytea NOT NULL CHECK (length(digest) = 32),
+  body    bytea NOT NULL,
+  PRIMARY KEY (tree_id, digest)
+);
+
+-- Published notes: the first at each size, which receipts rest on, and the newest.
+CREATE TABLE IF NOT EXISTS fabtrail.note (
+  tree_id bigint NOT NULL,
+  size    bigint NOT NULL,
+  first   bytea NOT NULL,
+  latest  bytea NOT NULL,
+  PRIMARY KEY (tree_id, size)
+);
+
+-- Leaves of a tree that a node signs must carry that node's token. Trees without
+-- a row in fabtrail.signer are none of ours.
+CREATE OR REPLACE FUNCTION fabtrail.fence() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+BEGIN
+  IF EXISTS (SELECT FROM added a JOIN fabtrail.signer s ON s.tree_id = a.treeid
+             WHERE substring(a.extradata FROM 2 FOR 16) IS DISTINCT FROM s.token) THEN
+    RAISE EXCEPTION 'fabtrail: another node signs this tree';
+  END IF;
+  RETURN NULL;
+END;
+$$;
+
+DROP TRIGGER IF EXISTS fabtrail_fence ON LeafData;
+
+CREATE TRIGGER fabtrail_fence AFTER INSERT ON LeafData
+  REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION fabtrail.fence();

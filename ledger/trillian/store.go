@@ -1,0 +1,232 @@
+package trillian
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	_ "embed" // schema.sql
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"fabtrail.dev/fabtrail/ledger"
+	"fabtrail.dev/fabtrail/ledger/entry"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+//go:embed schema.sql
+var schema string
+
+// lockSpace keeps our advisory locks apart from those of others.
+const lockSpace = 0x6661627472616c
+
+// store is what the engine keeps in PostgreSQL beside Trillian's own tables.
+type store struct {
+	uri  string
+	tree int64
+	pool *pgxpool.Pool
+
+	// lease is the connection that holds the advisory lock of a signing engine;
+	// nil while it is lost, and in one that only reads.
+	mu    sync.Mutex
+	lease *pgx.Conn
+	token token
+}
+
+func openStore(ctx context.Context, uri string, tree int64) (*store, error) {
+	cfg, err := pgxpool.ParseConfig(uri)
+	if err != nil {
+		return nil, fmt.Errorf("PostgreSQL address: %w", err)
+	}
+	cfg.MaxConns = 4
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &store{uri: uri, tree: tree, pool: pool}, nil
+}
+
+// setUp makes our tables and the trigger, and names the tree's log. It may be run
+// again, and then changes nothing, not even who signs.
+func (s *store) setUp(ctx context.Context, origin string) error {
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, schema); err != nil {
+			return fmt.Errorf("tables of the ledger: %w", err)
+		}
+		var nobody token
+		if _, err := rand.Read(nobody[:]); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `INSERT INTO fabtrail.signer (tree_id, origin, token, holder) VALUES ($1, $2, $3, 'nobody yet')
+			ON CONFLICT (tree_id) DO NOTHING`, s.tree, origin, nobody[:])
+		return err
+	})
+}
+
+// ErrSigned is returned by Open when another node signs the tree.
+var ErrSigned = errors.New("another node signs this tree")
+
+// errNotPrepared: the tree cannot be used, and no waiting helps.
+var errNotPrepared = errors.New("is not prepared for this ledger")
+
+// take makes this engine the tree's signer: it waits for no other, and from the
+// commit of this transaction on no other can add leaves. end is the number of
+// leaves that are kept, integrated or not.
+func (s *store) take(ctx context.Context, origin string) (end uint64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := rand.Read(s.token[:]); err != nil {
+		return 0, err
+	}
+	if err := s.lock(ctx); err != nil {
+		return 0, err
+	}
+	host, _ := os.Hostname()
+	err = pgx.BeginFunc(ctx, s.lease, func(tx pgx.Tx) error {
+		// What is adding leaves holds this lock until it has committed.
+		if _, err := tx.Exec(ctx, `LOCK TABLE LeafData, SequencedLeafData IN SHARE ROW EXCLUSIVE MODE`); err != nil {
+			return err
+		}
+		var of string
+		err := tx.QueryRow(ctx, `UPDATE fabtrail.signer SET token = $2, holder = $3, since = now() WHERE tree_id = $1 RETURNING origin`,
+			s.tree, s.token[:], fmt.Sprintf("%s, process %d", host, os.Getpid())).Scan(&of)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return fmt.Errorf("tree %d %w: run 'fabtraild trillian init'", s.tree, errNotPrepared)
+		}
+		if err != nil {
+			return err
+		}
+		if of != origin {
+			return fmt.Errorf("tree %d %w: it is of log %q, not of %q", s.tree, errNotPrepared, of, origin)
+		}
+		end, err = kept(ctx, tx, s.tree)
+		return err
+	})
+	return end, err
+}
+
+// lock opens the lease's connection and takes the advisory lock.
+func (s *store) lock(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, s.uri)
+	if err != nil {
+		return fmt.Errorf("PostgreSQL: %w", err)
+	}
+	var got bool
+	var holder string
+	err = conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, s.tree^lockSpace).Scan(&got)
+	if err == nil && !got {
+		_ = conn.QueryRow(ctx, `SELECT holder || ', since ' || since FROM fabtrail.signer WHERE tree_id = $1`, s.tree).Scan(&holder)
+		err = fmt.Errorf("%w: %s", ErrSigned, holder)
+	}
+	if err != nil {
+		return errors.Join(err, conn.Close(ctx))
+	}
+	s.lease = conn
+	return nil
+}
+
+type querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// kept is the number of leaves that are committed, integrated or not.
+func kept(ctx context.Context, q querier, tree int64) (end uint64, err error) {
+	var last int64
+	err = q.QueryRow(ctx, `SELECT COALESCE(max(SequenceNumber), -1) FROM SequencedLeafData WHERE TreeId = $1`, tree).Scan(&last)
+	return uint64(last + 1), err
+}
+
+// held checks that this engine is still the signer, and returns the number of
+// leaves kept if count is set. The lock is taken again after its connection was
+// lost, unless another node has drawn a token since: ledger.ErrBroken.
+func (s *store) held(ctx context.Context, count bool) (end uint64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lease == nil || s.lease.IsClosed() {
+		s.lease = nil
+		if err := s.lock(ctx); errors.Is(err, ErrSigned) {
+			// It may be our own session that PostgreSQL has not missed yet.
+			if ours, terr := s.ours(ctx, s.pool); terr == nil && !ours {
+				return 0, fmt.Errorf("%w: %w", ledger.ErrBroken, err)
+			}
+			return 0, err
+		} else if err != nil {
+			return 0, err
+		}
+	}
+	ours, err := s.ours(ctx, s.lease)
+	if err == nil && !ours {
+		err = fmt.Errorf("%w: another node has become the signer", ledger.ErrBroken)
+	}
+	if err == nil && count {
+		end, err = kept(ctx, s.lease, s.tree)
+	}
+	if err != nil && !errors.Is(err, ledger.ErrBroken) && ctx.Err() == nil {
+		_ = s.lease.Close(ctx) // it does not answer: the next call opens another
+		s.lease = nil
+	}
+	return end, err
+}
+
+func (s *store) ours(ctx context.Context, q querier) (bool, error) {
+	var b []byte
+	if err := q.QueryRow(ctx, `SELECT token FROM fabtrail.signer WHERE tree_id = $1`, s.tree).Scan(&b); err != nil {
+		return false, err
+	}
+	return string(b) == string(s.token[:]), nil
+}
+
+// putManifests keeps the manifests of leaves, and returns each leaf's digest.
+func (s *store) putManifests(ctx context.Context, leaves []ledger.Leaf) ([]entry.Hash, error) {
+	sums := make([]entry.Hash, len(leaves))
+	done := map[entry.Hash]bool{}
+	for i := range leaves {
+		m := leaves[i].Manifest
+		if m == nil {
+			continue
+		}
+		sums[i] = sha256.Sum256(m)
+		if done[sums[i]] {
+			continue
+		}
+		done[sums[i]] = true
+		// Many statements name the same manifest: look before sending it.
+		var there bool
+		err := s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM fabtrail.manifest WHERE tree_id = $1 AND digest = $2)`, s.tree, sums[i][:]).Scan(&there)
+		if err == nil && !there {
+			_, err = s.pool.Exec(ctx, `INSERT INTO fabtrail.manifest (tree_id, digest, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+				s.tree, sums[i][:], m)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("manifest %s: %w", sums[i], err)
+		}
+	}
+	return sums, nil
+}
+
+// manifest returns the manifest of a digest, checked.
+func (s *store) manifest(ctx context.Context, sum entry.Hash) ([]byte, error) {
+	var b []byte
+	err := s.pool.QueryRow(ctx, `SELECT body FROM fabtrail.manifest WHERE tree_id = $1 AND digest = $2`, s.tree, sum[:]).Scan(&b)
+	if err != nil {
+		return nil, fmt.Errorf("manifest %s: %w", sum, err)
+	}
+	if sha256.Sum256(b) != sum {
+		return nil, fmt.Errorf("%w: manifest %s has another hash", ledger.ErrDamaged, sum)
+	}
+	return b, nil
+}
+
+func (s *store) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var err error
+	if s.lease != nil {
+		err = s.lease.Close(context.Background())
+		s.lease = nil
+	}
+	s.pool.Close()
+	return err
+}

@@ -4,7 +4,7 @@ export CGO_ENABLED ?= 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFLAGS_BUILD = -trimpath -ldflags "-s -w -buildid= -X main.version=$(VERSION)"
 
-.PHONY: help build test race lint demo demo-seeds witness-matrix witness-model witness-bench lies closure kill-nine fuzz fuzz-corpus costs reproducible sbom vulncheck clean
+.PHONY: help build test race lint demo demo-seeds witness-matrix witness-model witness-bench lies closure bench-tessera kill-nine fuzz fuzz-corpus costs reproducible sbom vulncheck clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,10 @@ WORLDS ?= 1250
 SEED ?= 0
 closure: ## compare closures with full replays in WORLDS random worlds of 80 units (default 1,250: 100,000 units) from SEED on
 	FABTRAIL_CLOSURE_WORLDS=$(WORLDS) FABTRAIL_CLOSURE_SEED=$(SEED) go test -count=1 -timeout 24h -run '^TestClosureEqualsReplay$$' -v ./custody
+
+BENCH ?= --seconds 10 --inflight 4096
+bench-tessera: ## appends beside those of Tessera's POSIX driver, in one run: BENCH="--seconds 10 --inflight 4096"
+	cd bench && go run . $(BENCH)
 
 KILLS ?= 2000
 RECEIPTS ?= 550

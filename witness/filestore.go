@@ -48,6 +48,7 @@ type FileStore struct {
 	wake    chan struct{} // there may be a queue
 	stop    chan struct{} // closed by Close
 	done    chan struct{} // closed when the committer has ended
+	failed  chan error    // yields the first I/O error
 
 	// Owned by the committer goroutine once the store is open.
 	j journal
@@ -87,7 +88,7 @@ func OpenFileStore(opt FileOptions) (*FileStore, error) {
 	}
 	s := &FileStore{
 		opt: opt, lock: lock, staged: map[string]*write{},
-		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}), failed: make(chan error, 1),
 	}
 	if err := s.load(); err != nil {
 		_ = lock.Close()
@@ -292,6 +293,7 @@ func (s *FileStore) run() {
 		}
 		if err != nil && s.err == nil {
 			s.err = fmt.Errorf("witness store stopped: %w", err)
+			s.failed <- s.err
 		}
 		s.mu.Unlock()
 		for _, w := range batch {
@@ -315,6 +317,10 @@ func (s *FileStore) commit(batch []*write) error {
 	}
 	return s.m.set(s.j.gen, s.j.offset, s.j.head)
 }
+
+// Failed yields the I/O error after which nothing can be swapped: the store is to
+// be opened again, best by a new process.
+func (s *FileStore) Failed() <-chan error { return s.failed }
 
 // Close implements Store. A swap that is still waiting for its turn fails. The
 // error is the one that stopped the store, if any, or one of closing.

@@ -260,6 +260,9 @@ func TestFileStoreStopsAfterError(t *testing.T) {
 		t.Fatal("write failed unnoticed")
 	}
 	on.Off()
+	if err := <-s.Failed(); err == nil {
+		t.Errorf("Failed says %v", err)
+	}
 	for _, origin := range []string{"x", "y"} {
 		if err := grow(s, origin, 3); err == nil {
 			t.Errorf("%s: a swap after an unknown outcome", origin)

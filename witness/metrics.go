@@ -4,6 +4,8 @@ import (
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"fabtrail.dev/fabtrail/ledger/checkpoint"
 )
 
 // Metrics counts what a Server answers. It is a prometheus.Collector that the
@@ -12,6 +14,7 @@ type Metrics struct {
 	answers *prometheus.CounterVec
 	size    *prometheus.GaugeVec
 	time    *prometheus.GaugeVec
+	frozen  *prometheus.GaugeVec
 }
 
 // NewMetrics returns the metrics of one witness.
@@ -29,6 +32,10 @@ func NewMetrics() *Metrics {
 			Name: "fabtrail_witness_cosigned_timestamp_seconds",
 			Help: "Time of the latest cosignature, by log.",
 		}, []string{"origin"}),
+		frozen: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "fabtrail_witness_frozen",
+			Help: "1 if nothing is cosigned for the log because the store was found to be an old copy.",
+		}, []string{"origin"}),
 	}
 }
 
@@ -37,6 +44,7 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.answers.Describe(ch)
 	m.size.Describe(ch)
 	m.time.Describe(ch)
+	m.frozen.Describe(ch)
 }
 
 // Collect implements prometheus.Collector.
@@ -44,6 +52,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	m.answers.Collect(ch)
 	m.size.Collect(ch)
 	m.time.Collect(ch)
+	m.frozen.Collect(ch)
 }
 
 func (m *Metrics) answered(origin string, status int, reason string) {
@@ -57,6 +66,24 @@ func (m *Metrics) cosigned(origin string, size, unixTime uint64) {
 		m.size.WithLabelValues(origin).Set(float64(size))
 		m.time.WithLabelValues(origin).Set(float64(unixTime))
 	}
+}
+
+// knows shows a log's record as it is in the store.
+func (m *Metrics) knows(signer checkpoint.VKey, rec Record) {
+	if m == nil {
+		return
+	}
+	n, err := checkpoint.ParseNote(rec.Note)
+	if err == nil {
+		if t, err := signer.VerifyCosignature(n); err == nil {
+			m.cosigned(rec.Origin, rec.Size, t)
+		}
+	}
+	frozen := 0.0
+	if len(rec.Stale) != 0 {
+		frozen = 1
+	}
+	m.frozen.WithLabelValues(rec.Origin).Set(frozen)
 }
 
 // CollectorMetrics counts what a Collector sees of each witness. It is a

@@ -109,6 +109,11 @@ func New(cfg Config) (*Server, error) {
 		}
 		s.logs[l.Origin] = l
 		s.byHash[OriginHash(l.Origin)] = l.Origin
+		rec, no := s.latest(l.Origin)
+		if no != nil {
+			return nil, errors.New(no.text)
+		}
+		cfg.Metrics.knows(cfg.Signer.VKey(), rec)
 	}
 	s.mux = http.NewServeMux()
 	s.mux.HandleFunc("POST /add-checkpoint", s.addCheckpoint)

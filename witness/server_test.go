@@ -421,8 +421,18 @@ func TestStaleStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := newWitness(t, "w.example", func(c *Config) { c.Store = openStore(t, fs) })
-	if w := post(again, again.log.request(t, 10, 20).Marshal()); w.Code != 503 {
-		t.Errorf("after a restart: %d", w.Code)
+	frozen := func() float64 { return testutil.ToFloat64(again.cfg.Metrics.frozen.WithLabelValues(origin)) }
+	if w := post(again, again.log.request(t, 10, 20).Marshal()); w.Code != 503 || frozen() != 1 {
+		t.Errorf("after a restart: %d, frozen %v", w.Code, frozen())
+	}
+	if got := testutil.ToFloat64(again.cfg.Metrics.size.WithLabelValues(origin)); got != 10 {
+		t.Errorf("after a restart the size last cosigned is shown as %v", got)
+	}
+	// what was cosigned later still counts, whenever it is shown
+	newer.advance(t, 20, 30)
+	later, _, _ := newer.store.Latest(origin)
+	if err := again.Observe(later.Note); !errors.Is(err, ErrStale) {
+		t.Errorf("Observe: %v", err)
 	}
 	if err := again.Observe(ahead.Note); !errors.Is(err, ErrStale) {
 		t.Errorf("Observe: %v", err)
@@ -433,7 +443,12 @@ func TestStaleStore(t *testing.T) {
 	if err := again.Adopt(origin); err == nil {
 		t.Error("adopted twice")
 	}
-	again.advance(t, 20, 21)
+	if w := post(again, again.log.request(t, 20, 21).Marshal()); w.Code != 409 || w.Body.String() != "30\n" {
+		t.Errorf("after the adoption: %d %s", w.Code, w.Body)
+	}
+	if again.advance(t, 30, 31); frozen() != 0 {
+		t.Error("it still counts as frozen")
+	}
 }
 
 func f10(t *testing.T, f *fixture) checkpoint.Note {

@@ -17,7 +17,7 @@ func (s *Server) observe(n checkpoint.Note, cp checkpoint.Checkpoint) (Record, *
 	if no != nil {
 		return rec, no
 	}
-	if len(rec.Stale) == 0 && s.provesStale(n, cp, rec.State()) {
+	if s.provesStale(n, cp, rec) {
 		next := rec
 		next.Stale = n.Marshal()
 		err := s.cfg.Store.Swap(rec.State(), next)
@@ -28,6 +28,7 @@ func (s *Server) observe(n checkpoint.Note, cp checkpoint.Checkpoint) (Record, *
 			return rec, s.internal(cp.Origin, "store", err)
 		}
 		rec = next
+		s.cfg.Metrics.knows(s.cfg.Signer.VKey(), rec)
 		s.cfg.Logger.Error("witness store is an old copy", "origin", cp.Origin, "known", rec.Size, "cosigned", cp.Size)
 	}
 	if len(rec.Stale) != 0 {
@@ -43,12 +44,29 @@ func frozen() *refusal {
 	return no
 }
 
-func (s *Server) provesStale(n checkpoint.Note, cp checkpoint.Checkpoint, known State) bool {
-	if cp.Size < known.Size || cp.Size == known.Size && cp.Root == known.Root {
+// provesStale reports whether a note has a cosignature of this witness that the
+// record does not account for. Once the log is frozen, only a larger size is news:
+// its operator should adopt the last one.
+func (s *Server) provesStale(n checkpoint.Note, cp checkpoint.Checkpoint, rec Record) bool {
+	if cp.Size < rec.Size || cp.Size == rec.Size && cp.Root == rec.Root {
 		return false
+	}
+	if len(rec.Stale) != 0 {
+		was, err := checkpointOf(rec.Stale)
+		if err != nil || was.Size <= rec.Size || cp.Size <= was.Size {
+			return false
+		}
 	}
 	_, err := s.cfg.Signer.VKey().VerifyCosignature(n)
 	return err == nil
+}
+
+func checkpointOf(note []byte) (checkpoint.Checkpoint, error) {
+	n, err := checkpoint.ParseNote(note)
+	if err != nil {
+		return checkpoint.Checkpoint{}, err
+	}
+	return checkpoint.ParseCheckpoint(n.Text)
 }
 
 // Observe compares a published checkpoint of a configured log with the store. A
@@ -91,16 +109,17 @@ func (s *Server) Adopt(origin string) error {
 	if len(rec.Stale) == 0 {
 		return fmt.Errorf("nothing to adopt for log %q", origin)
 	}
-	n, err := checkpoint.ParseNote(rec.Stale)
-	if err != nil {
-		return err
-	}
-	cp, err := checkpoint.ParseCheckpoint(n.Text)
+	cp, err := checkpointOf(rec.Stale)
 	if err != nil {
 		return err
 	}
 	if cp.Size <= rec.Size {
 		return fmt.Errorf("this witness's key cosigned two roots of %q at size %d: retire the key", origin, cp.Size)
 	}
-	return s.cfg.Store.Swap(rec.State(), Record{Origin: origin, Size: cp.Size, Root: cp.Root, Note: rec.Stale})
+	next := Record{Origin: origin, Size: cp.Size, Root: cp.Root, Note: rec.Stale}
+	if err := s.cfg.Store.Swap(rec.State(), next); err != nil {
+		return err
+	}
+	s.cfg.Metrics.knows(s.cfg.Signer.VKey(), next)
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -61,15 +62,25 @@ func OpenWitness(c WitnessConfig) (*Witness, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	signer, made, err := witnessSigner(c.Dir, c.Name)
-	if err != nil {
+	signer, err := readWitnessKey(c.Dir, c.Name)
+	first := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !first {
 		return nil, err
 	}
 	store, err := witness.OpenFileStore(witness.FileOptions{
-		Dir: filepath.Join(c.Dir, "state"), MarkDir: cmp.Or(c.MarkDir, filepath.Join(c.Dir, "mark")), Create: made, Accept: c.Accept,
+		Dir: filepath.Join(c.Dir, "state"), MarkDir: cmp.Or(c.MarkDir, filepath.Join(c.Dir, "mark")), Create: first, Accept: c.Accept,
 	})
 	if err != nil {
 		return nil, err
+	}
+	if first { // after the store: a key without a store is a witness that has lost its memory
+		signer, err = makeWitnessKey(c.Dir, c.Name)
+	}
+	if err == nil {
+		err = writeWitnessVKey(c.Dir, signer.VKey())
+	}
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
 	}
 	metrics := witness.NewMetrics()
 	srv, err := witness.New(witness.Config{
@@ -129,7 +140,7 @@ func (w *Witness) lookAt(ctx context.Context, url string) error {
 }
 
 // Serve looks at what the logs publish, and then answers HTTP at addr until ctx
-// ends.
+// ends, or the store fails: what it holds then is known only once it is opened again.
 func (w *Witness) Serve(ctx context.Context, addr string, files *TLS, ready func(addr string)) error {
 	w.Look(ctx)
 	srv := &http.Server{
@@ -141,41 +152,54 @@ func (w *Witness) Serve(ctx context.Context, addr string, files *TLS, ready func
 		MaxHeaderBytes:    8 << 10,
 		ErrorLog:          slog.NewLogLogger(w.log.Handler(), slog.LevelWarn),
 	}
-	return Listen(ctx, srv, addr, files, 0, nil, ready)
+	return Listen(ctx, srv, addr, files, 0, w.store.Failed(), ready)
 }
 
 // Close closes the witness's store.
 func (w *Witness) Close() error { return w.store.Close() }
 
-// witnessSigner reads the witness's key, or makes it on the first start. made
-// tells the two apart: a witness with a key but without a store has lost its
-// memory, and must not begin anew.
-func witnessSigner(dir, name string) (s *checkpoint.Signer, made bool, err error) {
-	path := filepath.Join(dir, "keys", "witness.skey")
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		made = true
-		if b, err = makeWitnessKey(path, name); err != nil {
-			return nil, false, err
-		}
-	}
+func witnessKeyFile(dir string) string { return filepath.Join(dir, "keys", "witness.skey") }
+
+// readWitnessKey reads the witness's key; the error wraps fs.ErrNotExist when there
+// is none yet.
+func readWitnessKey(dir, name string) (*checkpoint.Signer, error) {
+	path := witnessKeyFile(dir)
+	b, err := readSecret(path)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	if s, err = checkpoint.ParseSKey(strings.TrimSpace(string(b))); err != nil {
-		return nil, false, fmt.Errorf("%s: %w", path, err)
+	s, err := checkpoint.ParseSKey(strings.TrimSpace(string(b)))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if s.VKey().Name != name {
-		return nil, false, fmt.Errorf("the key in %s is that of %s, not of %s", path, s.VKey().Name, name)
+		return nil, fmt.Errorf("the key in %s is that of %s, not of %s", path, s.VKey().Name, name)
 	}
-	trust := filepath.Join(dir, "trust")
-	if err := os.MkdirAll(trust, 0o755); err != nil {
-		return nil, false, err
-	}
-	return s, made, writeFile(filepath.Join(trust, "witness.vkey"), []byte(s.VKey().String()+"\n"), 0o644)
+	return s, nil
 }
 
-func makeWitnessKey(path, name string) ([]byte, error) {
+// readSecret reads a file that only its owner may read, and refuses one that others
+// may too: whoever has a witness's key can cosign a second history in its name.
+func readSecret(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if mode := info.Mode(); !mode.IsRegular() || mode.Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%s has mode %v: a key must be a file that nobody but its owner can read or write "+
+			"(chmod 600, and think about who may have read it)", path, mode)
+	}
+	return io.ReadAll(f)
+}
+
+// makeWitnessKey makes the key of a new witness.
+func makeWitnessKey(dir, name string) (*checkpoint.Signer, error) {
+	path := witnessKeyFile(dir)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
@@ -187,5 +211,16 @@ func makeWitnessKey(path, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []byte(text), writeFile(path, []byte(text+"\n"), 0o600)
+	if err := writeFile(path, []byte(text+"\n"), 0o600); err != nil {
+		return nil, err
+	}
+	return readWitnessKey(dir, name)
+}
+
+func writeWitnessVKey(dir string, v checkpoint.VKey) error {
+	trust := filepath.Join(dir, "trust")
+	if err := os.MkdirAll(trust, 0o755); err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(trust, "witness.vkey"), []byte(v.String()+"\n"), 0o644)
 }

@@ -110,6 +110,15 @@ func cloneFolder(t *testing.T, from string) string {
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
 		t.Fatal(err)
 	}
+	keys, err := filepath.Glob(filepath.Join(to, "keys", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keys { // CopyFS widens modes
+		if err := os.Chmod(key, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return to
 }
 
@@ -427,6 +436,66 @@ func TestWitnessRestored(t *testing.T) {
 	w.must(makerParty, w.commission(3))
 	if got := published(t, w.server.URL).Size; got <= size {
 		t.Errorf("published size %d after adoption, was %d", got, size)
+	}
+}
+
+// The key is its owner's alone: the witness makes it so, and does not use one that
+// others could have read.
+func TestWitnessKeyFile(t *testing.T) {
+	s := newSite(t, "a.example", logKey(t, prepareFolder(t)))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	key := witnessKeyFile(s.cfg.Dir)
+	info, err := os.Stat(key)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("the key was made with mode %v, %v", info.Mode(), err)
+	}
+	for _, mode := range []os.FileMode{0o644, 0o640, 0o604, 0o660, 0o602, 0o601, 0o610} {
+		if err := os.Chmod(key, mode); err != nil {
+			t.Fatal(err)
+		}
+		if x, err := OpenWitness(s.cfg); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+			if x != nil {
+				x.Close()
+			}
+			t.Errorf("a key of mode %v: %v", mode, err)
+		}
+	}
+	if err := os.Chmod(key, 0o400); err != nil {
+		t.Fatal(err)
+	}
+	was := s.VKey()
+	s.open(t)
+	if s.VKey().String() != was.String() {
+		t.Errorf("the key became %s", s.VKey())
+	}
+}
+
+// A first start that is cut short leaves nothing that the next one would take for
+// a witness without a memory.
+func TestWitnessFirstStartCutShort(t *testing.T) {
+	log := logKey(t, prepareFolder(t))
+	for _, blocked := range []string{"state", "mark", "keys", "trust"} { // whatever could not be made
+		cfg := WitnessConfig{Dir: t.TempDir(), Name: "a.example", Logs: []witness.Log{{Origin: log.Name, Keys: []checkpoint.VKey{log}}}}
+		path := filepath.Join(cfg.Dir, blocked)
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if x, err := OpenWitness(cfg); err == nil {
+			x.Close()
+			t.Fatalf("it starts without %s", blocked)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		x, err := OpenWitness(cfg)
+		if err != nil {
+			t.Fatalf("after a start without %s: %v", blocked, err)
+		}
+		if err := x.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

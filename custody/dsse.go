@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/hdevalence/ed25519consensus"
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 
 	"fabtrail.dev/fabtrail/internal/problem"
@@ -163,7 +162,7 @@ func OpenBatch(ds []DSSE, keys KeyLookup) ([]*Signed, []error) {
 func OpenHistory(ds []DSSE, keys KeyLookup, read func(i int, s *Statement)) ([]*Signed, []error) {
 	signed, errs := make([]*Signed, len(ds)), make([]error, len(ds))
 	ps := make([]prepared, len(ds))
-	batch := ed25519consensus.NewPreallocatedBatchVerifier(len(ds))
+	batch := newEdBatch(len(ds))
 	n := 0
 	for i, d := range ds {
 		if ps[i], errs[i] = prepare(d, keys); errs[i] != nil {
@@ -172,12 +171,12 @@ func OpenHistory(ds []DSSE, keys KeyLookup, read func(i int, s *Statement)) ([]*
 		read(i, ps[i].signed.Statement)
 		for _, c := range ps[i].checks {
 			if pub, ok := c.key.Public.(ed25519.PublicKey); ok {
-				batch.Add(pub, c.message, c.sig)
+				batch.add(c.key.ed, pub, c.message, c.sig)
 				n++
 			}
 		}
 	}
-	allGood := n > 1 && batch.Verify()
+	allGood := n > 1 && batch.good()
 	for i, p := range ps {
 		if errs[i] != nil {
 			continue // refused already: its checks are not all there

@@ -20,7 +20,6 @@ import (
 	"sync"
 
 	"filippo.io/edwards25519"
-	"github.com/hdevalence/ed25519consensus"
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 
 	"fabtrail.dev/fabtrail/internal/problem"
@@ -56,6 +55,8 @@ type Key struct {
 	SPKI   []byte // DER SubjectPublicKeyInfo
 	Hash   entry.Hash
 	Public crypto.PublicKey // ed25519.PublicKey, *ecdsa.PublicKey or *rsa.PublicKey
+
+	ed *edMemo // of an Ed25519 key: what makes its checks cheaper; may be nil
 }
 
 // ParseKey reads a DER SubjectPublicKeyInfo and refuses (weak_key) whatever may
@@ -85,6 +86,9 @@ func ParseKey(der []byte) (Key, error) {
 		return Key{}, err
 	}
 	k := Key{SPKI: bytes.Clone(der), Hash: hash, Public: pub}
+	if k.Algorithm() == Ed25519 {
+		k.ed = new(edMemo)
+	}
 	accepted.put(k)
 	return k, nil
 }
@@ -246,7 +250,7 @@ func (k Key) Verify(message, sig []byte) error {
 	ok := false
 	switch p := k.Public.(type) {
 	case ed25519.PublicKey:
-		ok = len(p) == ed25519.PublicKeySize && ed25519consensus.Verify(p, message, sig)
+		ok = verifyEd25519(k.ed, p, message, sig)
 	case *ecdsa.PublicKey:
 		ok = ecdsa.VerifyASN1(p, digestFor(p.Curve, message), sig)
 	case *rsa.PublicKey:

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -82,7 +83,7 @@ func (f *idFilter) add(id entry.Hash) {
 	last := layers[len(layers)-1]
 	if f.count >= last.limit {
 		last, f.count = newFilterLayer(2*last.limit), 0
-		next := append(layers[:len(layers):len(layers)], last)
+		next := slices.Concat(layers, []*filterLayer{last})
 		f.layers.Store(&next)
 	}
 	last.add(&id)

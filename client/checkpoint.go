@@ -71,13 +71,27 @@ func (s *Seen) Age(now time.Time, limit time.Duration) (age time.Duration, witne
 
 func round(d time.Duration) time.Duration { return d.Round(time.Second) }
 
+// Includer is a Prover that also gives inclusion proofs; *Remote is one.
+type Includer interface {
+	Inclusion(ctx context.Context, index, size uint64) (leaf entry.Hash, hashes []entry.Hash, err error)
+}
+
 // Fork is the evidence that a log showed this client two histories: two notes
 // that the log signed, and the proof that should join them and does not.
 type Fork struct {
 	Old    string       `json:"old"`
 	New    string       `json:"new"`
 	Hashes []entry.Hash `json:"hashes"` // the consistency proof that was served; empty at equal sizes
-	Reason string       `json:"reason"`
+	// Last, if there is one, is an inclusion proof in the larger tree of the entry
+	// that is the last of the smaller one. It fixes what the larger tree begins with.
+	Last   *LastEntry `json:"last,omitzero"`
+	Reason string     `json:"reason"`
+}
+
+// LastEntry is an inclusion proof without its index and size.
+type LastEntry struct {
+	Leaf   entry.Hash   `json:"leaf"`
+	Hashes []entry.Hash `json:"hashes"` // leaf to root
 }
 
 func (f *Fork) Error() string { return "the log shows two histories: " + f.Reason }
@@ -112,7 +126,31 @@ func Consistent(ctx context.Context, p Prover, a, b *Seen) error {
 	}
 	if err := checkpoint.VerifyConsistency(a.Size, b.Size, hashes, a.Root, b.Root); err != nil {
 		f.Hashes, f.Reason = hashes, fmt.Sprintf("the proof from size %d to %d does not hold: %v", a.Size, b.Size, err)
-		return f
+		return f.certain(ctx, p, a, b)
 	}
 	return nil
+}
+
+// certain asks what the larger tree begins with. If that is the smaller tree, only
+// the consistency proof was wrong; if it is another one, f convicts by itself.
+// Without a proof that holds, f stays as it is.
+func (f *Fork) certain(ctx context.Context, p Prover, a, b *Seen) error {
+	from, ok := p.(Includer)
+	if !ok {
+		return f
+	}
+	leaf, hashes, err := from.Inclusion(ctx, a.Size-1, b.Size)
+	if err != nil {
+		return f
+	}
+	root, err := checkpoint.PrefixRoot(leaf, a.Size-1, b.Size, hashes, b.Root)
+	switch {
+	case err != nil:
+	case root == a.Root:
+		return fmt.Errorf("%w that holds: %s; sizes %d and %d are of one history all the same", ErrNoProof, f.Reason, a.Size, b.Size)
+	default:
+		f.Last = &LastEntry{leaf, hashes}
+		f.Reason = fmt.Sprintf("the first %d entries of size %d have the root %s, size %d was signed with %s", a.Size, b.Size, root, a.Size, a.Root)
+	}
+	return f
 }

@@ -25,6 +25,9 @@ import (
 	"fabtrail.dev/fabtrail/ledger/entry"
 )
 
+// opensNothing is a pedigree key for which the fake gives a word alone.
+const opensNothing = "EREREREREREREREREREREQ"
+
 // fake serves a ledger in memory over HTTP.
 type fake struct {
 	*answertest.World
@@ -225,7 +228,7 @@ func (f *fake) checkUnits(w http.ResponseWriter, r *http.Request) {
 	}
 	m, err := answer.AssembleMany(f.View(), uris, answer.Options{Have: answer.ParseHave(r.Header.Get(answer.HaveHeader)), Evidence: all},
 		func(i int, _ *custody.History) (string, error) {
-			if q.Units[i].Key == "none" {
+			if q.Units[i].Key == opensNothing {
 				return "known", nil
 			}
 			return "", nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -175,8 +176,35 @@ func (r *Remote) send(ctx context.Context, q request) (*http.Response, error) {
 	for k, v := range q.header {
 		req.Header.Set(k, v)
 	}
-	return r.http.Do(req)
+	resp, err := r.http.Do(req)
+	if err != nil {
+		return nil, &Unreachable{r.base, err}
+	}
+	return resp, nil
 }
+
+// Unreachable says that a server gave no answer. Its address is told once, and never
+// what was asked: that may be a serial.
+type Unreachable struct {
+	Base string
+	Err  error
+}
+
+func (e *Unreachable) Error() string {
+	err := e.Err
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	return fmt.Sprintf("no answer from %s: %v", e.Base, err)
+}
+
+// Unwrap returns the cause.
+func (e *Unreachable) Unwrap() error { return e.Err }
 
 // retryAfter says how long to wait before q is worth repeating, or -1.
 func retryAfter(resp *http.Response) time.Duration {

@@ -380,9 +380,15 @@ func TestReportSaysWhatItRestsOn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := "These are all 6 statements about this serial as of entry " + grouped(w.Published-1) + "; checked by 1 index witness, cosigned by 3 of 3."
+		want := "These are all 6 statements about this serial, and all 8 about what it travelled in, as of entry " + grouped(w.Published-1) + "; checked by 1 index witness, cosigned by 3 of 3."
 		if r.Claim != want {
 			t.Errorf("claims %q, want %q", r.Claim, want)
+		}
+		if len(r.Lines) != 6+8 {
+			t.Errorf("%d lines are told, the claim says 6 and 8", len(r.Lines))
+		}
+		if name := r.Parties[r.Lines[0].Actor]; name == "" {
+			t.Errorf("%s has no name in %v", r.Lines[0].Actor, r.Parties)
 		}
 		if len(r.Lines) < 9 || r.Lines[len(r.Lines)-1].Kind != custody.KindInstall {
 			t.Errorf("history of %d lines: %+v", len(r.Lines), r.Lines)

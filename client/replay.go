@@ -427,8 +427,8 @@ type Summary struct {
 	Findings       uint64       `json:"findings"`
 	FindingsDigest string       `json:"findingsDigest"`
 	RuleSet        string       `json:"ruleSet"`
-	AccusedCount   uint64       `json:"accusedCount"`
-	Accused        []Accusation `json:"accused,omitzero"` // the first 1,000
+	AccusedCount   uint64       `json:"accused"`
+	Accused        []Accusation `json:"accusedEntries,omitzero"` // the first 1,000
 }
 
 // Summary sums up what was replayed so far.

@@ -68,7 +68,10 @@ type Report struct {
 	Claim      string  `json:"claim,omitzero"` // what the proofs say, in one sentence
 	ServerWord string  `json:"serverWord,omitzero"`
 	Lines      []Line  `json:"history,omitzero"`
-	Fork       *Fork   `json:"fork,omitzero"`
+	// Parties gives the legal names, as enrolled, of the parties that signed or are
+	// named in the history, by URI.
+	Parties map[string]string `json:"parties,omitzero"`
+	Fork    *Fork             `json:"fork,omitzero"`
 
 	History *custody.History `json:"-"`
 }
@@ -114,6 +117,13 @@ func (r *Report) claim(statements int, size uint64) string {
 	default:
 		s = fmt.Sprintf("These are all %d statements about this serial", statements)
 	}
+	switch n := r.carried(); n {
+	case 0:
+	case 1:
+		s += ", and the one about what it travelled in,"
+	default:
+		s += fmt.Sprintf(", and all %d about what it travelled in,", n)
+	}
 	s += " as of entry " + grouped(size-1) + "; "
 	switch n := len(r.AsOf.IndexWitnesses); n {
 	case 0:
@@ -124,6 +134,29 @@ func (r *Report) claim(statements int, size uint64) string {
 		s += fmt.Sprintf("checked by %d index witnesses, ", n)
 	}
 	return s + fmt.Sprintf("cosigned by %d of %d.", len(r.AsOf.Cosigners), r.AsOf.Witnesses)
+}
+
+// carried counts the statements told about loads that the unit was in.
+func (r *Report) carried() (n int) {
+	for _, l := range r.Lines {
+		if l.On != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// parties names those whose enrolment is part of a history.
+func parties(h *custody.History) map[string]string {
+	names := map[string]string{}
+	for _, it := range h.Items {
+		if s := it.Signed.Statement; s.Kind == custody.KindParty {
+			if p, ok := custody.LoadParty(h.State, s.Subject); ok && p.LegalName != "" {
+				names[s.Subject] = p.LegalName
+			}
+		}
+	}
+	return names
 }
 
 // grouped writes n with commas between groups of three digits.

@@ -145,9 +145,9 @@ func (t *Trust) Fingerprints(files map[string][]byte) []Fingerprint {
 	}
 	says := map[string]string{
 		LogFile:     "log " + t.Log.Name,
-		PolicyFile:  fmt.Sprintf("%d witnesses: %s", len(witnesses), strings.Join(witnesses, ", ")),
+		PolicyFile:  counted(witnesses, "witness", "witnesses"),
 		CharterFile: "the ledger's charter; its digest is the ledger's name in every statement",
-		IndexFile:   fmt.Sprintf("%d index-verifying cosigners: %s", len(index), strings.Join(index, ", ")),
+		IndexFile:   counted(index, "index-verifying cosigner", "index-verifying cosigners"),
 	}
 	var out []Fingerprint
 	for _, name := range TrustFiles {
@@ -165,4 +165,15 @@ type Memory interface {
 	Load(origin string) ([]byte, error)
 	// Store replaces it, durably, before it returns.
 	Store(origin string, note []byte) error
+}
+
+// counted lists names after their number.
+func counted(names []string, one, many string) string {
+	if len(names) == 0 {
+		return "no " + many
+	}
+	if len(names) > 1 {
+		one = many
+	}
+	return fmt.Sprintf("%d %s: %s", len(names), one, strings.Join(names, ", "))
 }

@@ -77,7 +77,7 @@ func (v *Verifier) VerifyUnit(ctx context.Context, what, pedigree string) (*Repo
 		b, err := v.Remote.unitAnswer(ctx, uri, pedigree, have, answer.MaxSize)
 		if err != nil {
 			r := &Report{URI: uri}
-			return r.broken(CheckAnswer, "no answer: %v", err), nil
+			return r.broken(CheckAnswer, "%v", err), nil
 		}
 		r, retry := v.verify(ctx, uri, b)
 		switch {
@@ -103,6 +103,11 @@ func scan(c Code) (uri, pedigree string, err error) {
 	}
 	if c.Pedigree == "" && len(scanned.Pedigree) > 0 {
 		c.Pedigree = gs1.FormatPedigreeKey(scanned.Pedigree)
+	}
+	if c.Pedigree != "" {
+		if _, err := gs1.ParsePedigreeKey(c.Pedigree); err != nil {
+			return "", "", err
+		}
 	}
 	if k := scanned.ID.Kind; k != gs1.Unit && k != gs1.Container {
 		return "", "", problem.New("invalid_identifier", "", "%s is a %s, not one serialised unit", scanned.ID, k).
@@ -179,6 +184,7 @@ func (v *Verifier) unit(r *Report, seen *Seen, src *answer.Source) retry {
 	}
 	v.judge(r, h, src)
 	r.Claim = r.claim(len(h.Entries()), seen.Size)
+	r.Parties = parties(h)
 	return retryNo
 }
 

@@ -92,7 +92,7 @@ func (v *Verifier) together(ctx context.Context, queries []UnitQuery) []*Report 
 			return append(v.together(ctx, queries[:half]), v.together(ctx, queries[half:])...)
 		}
 		for i, q := range queries {
-			rs[i] = (&Report{URI: q.URI}).broken(CheckAnswer, "no answer: %v", err)
+			rs[i] = (&Report{URI: q.URI}).broken(CheckAnswer, "%v", err)
 		}
 		return rs
 	}

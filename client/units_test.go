@@ -4,6 +4,7 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"fabtrail.dev/fabtrail/custody"
@@ -144,7 +145,7 @@ func TestVerifyUnitsRest(t *testing.T) {
 	}
 	f.most = 0
 	// A word is a word, beside others or alone.
-	for _, c := range [][]Code{{{unitURI("GOOD"), "none"}, {unitURI("GOOD"), ""}}, {{unitURI("GOOD"), "none"}}} {
+	for _, c := range [][]Code{{{unitURI("GOOD"), opensNothing}, {unitURI("GOOD"), ""}}, {{unitURI("GOOD"), opensNothing}}} {
 		rs, err = v.VerifyUnits(t.Context(), c)
 		if err != nil || rs[0].Word != custody.StatusOnly || rs[0].ServerWord != "known" || len(rs) > 1 && rs[1].Word != taleVerdicts["GOOD"] {
 			t.Errorf("%v: %v", wordsOf(rs), err)
@@ -161,5 +162,35 @@ func TestVerifyUnitsRest(t *testing.T) {
 	}
 	if rs, err := v.VerifyUnits(t.Context(), nil); err != nil || len(rs) != 0 {
 		t.Errorf("no codes: %v, %v", rs, err)
+	}
+}
+
+// TestMalformedPedigreeKey: a key that was cut is the caller's mistake, not the
+// ledger's fault.
+func TestMalformedPedigreeKey(t *testing.T) {
+	v := verifier(t, tale(t).Log, nil)
+	if _, err := v.VerifyUnit(t.Context(), unitURI("GOOD"), "cut"); err == nil || !strings.Contains(err.Error(), "22 characters") {
+		t.Errorf("a key of 3 characters: %v", err)
+	}
+	if _, err := v.VerifyUnits(t.Context(), []Code{{unitURI("GOOD"), ""}, {unitURI("GOOD"), "cut"}}); err == nil {
+		t.Error("a key of 3 characters among many is taken")
+	}
+}
+
+// TestNoAnswer: a server that cannot be reached is named once, and what was asked is
+// not repeated.
+func TestNoAnswer(t *testing.T) {
+	r, err := NewRemote("http://127.0.0.1:1", Options{Attempts: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := Verifier{Remote: r, Trust: trustOf(t, tale(t).Log)}
+	rep, err := v.VerifyUnit(t.Context(), unitURI("GOOD"), "")
+	if err != nil || rep.Word != custody.CouldNotVerify || len(rep.Reasons) != 1 {
+		t.Fatalf("%+v, %v", rep, err)
+	}
+	text := rep.Reasons[0].Text
+	if strings.Count(text, "127.0.0.1:1") != 1 || !strings.HasPrefix(text, "no answer from http://127.0.0.1:1: ") || strings.Contains(text, "GOOD") {
+		t.Errorf("the reason is %q", text)
 	}
 }

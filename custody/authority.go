@@ -309,7 +309,7 @@ func (r *run) roleAllows() *problem.Problem {
 			return nil
 		}
 	}
-	return problem.New("wrong_role", "/predicate/actor", "%s may not issue a %s", r.actor, r.s.Kind).
+	return problem.New("wrong_role", "/predicate/actor", "%s may not issue %s", r.actor, r.s.Kind.Noun()).
 		WithHint("the roles that may: %s; its roles: %s", strings.Join(need, ", "), strings.Join(p.Roles, ", "))
 }
 

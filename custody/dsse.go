@@ -297,7 +297,7 @@ func checkSignerShape(s *Statement, d DSSE, introduced []Key) error {
 		seen[sig.Key] = true
 	}
 	if n := len(d.Signatures); n > info.MaxSigners {
-		return problem.New("wrong_signers", "/signatures", "%d keys signed, a %s has at most %d", n, s.Kind, info.MaxSigners).
+		return problem.New("wrong_signers", "/signatures", "%d keys signed, %s has at most %d", n, s.Kind.Noun(), info.MaxSigners).
 			WithHint("signed by: %s", info.Signers)
 	}
 	if n := len(d.Signatures); info.Signers == SignedByBothOwners && n != 2 {

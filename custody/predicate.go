@@ -176,6 +176,14 @@ func (k Kind) Chained() bool {
 	return ok && i.Chained
 }
 
+// Noun is the kind with its article, for sentences: "a release", "an accept".
+func (k Kind) Noun() string {
+	if k != "" && strings.Contains("aeiou", string(k[:1])) {
+		return "an " + string(k)
+	}
+	return "a " + string(k)
+}
+
 // PredicateType is the URI of a predicate.
 func (k Kind) PredicateType() string { return predicatePrefix + string(k) + predicateSuffix }
 

@@ -89,10 +89,10 @@ func (e *Event) checkChain(c *checker, info *KindInfo) {
 	case ch == nil:
 		c.fail("/chain", "the chain is missing")
 	case !info.Chained && (ch.Seq != -1 || ch.Prev != nil):
-		c.fail("/chain", "a %s does not chain", info.Kind).WithHint(`write "chain":{"seq":-1,"prev":null}`)
+		c.fail("/chain", "%s does not chain", info.Kind.Noun()).WithHint(`write "chain":{"seq":-1,"prev":null}`)
 	case !info.Chained:
 	case ch.Seq < 0:
-		c.fail("/chain/seq", "seq is %d, a %s chains", ch.Seq, info.Kind).WithHint("seq counts the unit's statements from 0")
+		c.fail("/chain/seq", "seq is %d, %s chains", ch.Seq, info.Kind.Noun()).WithHint("seq counts the unit's statements from 0")
 	case (ch.Seq == 0) != (ch.Prev == nil):
 		c.fail("/chain", "seq is %d, prev is null: %t; a unit's first statement, and no other, has seq 0 and prev null", ch.Seq, ch.Prev == nil)
 	case ch.Prev != nil:

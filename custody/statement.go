@@ -154,7 +154,7 @@ func checkSubject(subjects []subjectWire, info *KindInfo) (string, Subjects, err
 		return "", 0, at(err, "/subject/0/uri")
 	}
 	if on&info.Subjects == 0 {
-		return "", 0, problem.New("invalid_statement", "/subject/0/uri", "a %s is not about a %s", info.Kind, on).
+		return "", 0, problem.New("invalid_statement", "/subject/0/uri", "%s is not about a %s", info.Kind.Noun(), on).
 			WithHint("its subject is a %s", info.Subjects)
 	}
 	sum := sha256.Sum256([]byte(uri))

@@ -299,7 +299,7 @@ func (j *judge) course() {
 			if j.h.Standing[u.Actor] {
 				who = "a party of its history"
 			}
-			j.fail("claims", WeightNote, at, "%s, %s, claims a %s that took no effect (%s)", u.Actor, who, u.Kind, u.Code)
+			j.fail("claims", WeightNote, at, "%s, %s, claims %s that took no effect (%s)", u.Actor, who, u.Kind.Noun(), u.Code)
 		}
 		if u.Late && u.Outcome == Applied {
 			j.fail("late_posting", WeightNote, at, "entry %d waited for a statement that came later", u.Index)

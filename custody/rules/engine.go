@@ -143,7 +143,7 @@ func (r *work) claims(u *custody.UnitEffect) {
 	switch {
 	case u.Operator:
 		r.report(Admission, Confirmed, r.operator(), units, []uint64{u.Index},
-			"the log admitted a %s for which its door sends the party back (%s)", u.Kind, u.Code)
+			"the log admitted %s for which its door sends the party back (%s)", u.Kind.Noun(), u.Code)
 	case u.Outcome == custody.Applied:
 		if u.Kind == custody.KindCommission {
 			r.commissioned(u)
@@ -175,7 +175,7 @@ func (r *work) illegal(u *custody.UnitEffect, units []custody.UnitRef) {
 		r.dupOrBlock(u, units)
 	case u.Code == custody.CodeEnded:
 		if !r.late(u) && !(before.Party == u.Actor && r.nearHead(before)) {
-			r.report(AfterEnd, Confirmed, u.Actor, units, []uint64{before.HeadIndex, u.Index}, "%s was retired, and %s claims a %s of it", uri, u.Actor, u.Kind)
+			r.report(AfterEnd, Confirmed, u.Actor, units, []uint64{before.HeadIndex, u.Index}, "%s was retired, and %s claims %s of it", uri, u.Actor, u.Kind.Noun())
 		}
 	case u.Kind == custody.KindInstall && before.Phase == custody.PhaseInstalled:
 		m := r.get(u.Unit)
@@ -183,20 +183,20 @@ func (r *work) illegal(u *custody.UnitEffect, units []custody.UnitRef) {
 			r.report(DoubleInstall, Confirmed, u.Actor, units, []uint64{m.installed, u.Index}, "%s and %s both claim to have installed %s", before.Party, u.Actor, uri)
 		}
 	case u.Code == custody.CodeNotReceiver:
-		r.report(WrongReceiver, Confirmed, u.Actor, units, []uint64{before.HeadIndex, u.Index}, "%s was released to %s, and %s claims a %s", uri, before.To, u.Actor, u.Kind)
+		r.report(WrongReceiver, Confirmed, u.Actor, units, []uint64{before.HeadIndex, u.Index}, "%s was released to %s, and %s claims %s", uri, before.To, u.Actor, u.Kind.Noun())
 	case u.Code == custody.CodePart && u.Kind == custody.KindAssemble && before.In.URI != r.s.Subject:
 		// It speaks of the part alone: who verifies either device follows its parts.
 		r.report(PartTwice, Confirmed, u.Actor, units, []uint64{before.Since, u.Index},
 			"%s is part of %s, and %s claims to have built it into %s", uri, before.In.URI, u.Actor, r.s.Subject)
 	case u.Code == custody.CodeNoPossession:
 		if r.ev.Device != nil && !u.Late {
-			r.report(Possession, Confirmed, u.Actor, units, []uint64{before.HeadIndex, u.Index}, "another device than the one bound to %s signed a %s by %s", uri, u.Kind, u.Actor)
+			r.report(Possession, Confirmed, u.Actor, units, []uint64{before.HeadIndex, u.Index}, "another device than the one bound to %s signed %s by %s", uri, u.Kind.Noun(), u.Actor)
 		}
 	case !u.Rival.IsZero() && r.moved(u):
 		r.fork(u, units)
 	case r.foreign(u):
 		if !r.late(u) {
-			r.report(NonCustodian, Confirmed, u.Actor, units, []uint64{before.HeadIndex, u.Index}, "%s claims a %s of %s without holding it (%s)", u.Actor, u.Kind, uri, u.Code)
+			r.report(NonCustodian, Confirmed, u.Actor, units, []uint64{before.HeadIndex, u.Index}, "%s claims %s of %s without holding it (%s)", u.Actor, u.Kind.Noun(), uri, u.Code)
 		}
 	}
 }
@@ -253,8 +253,8 @@ func (r *work) fork(u *custody.UnitEffect, units []custody.UnitRef) {
 			evidence = append(evidence, prev.Index)
 		}
 	}
-	r.report(Fork, Confirmed, u.Actor, units, evidence, "a %s by %s and a %s by %s claim the same place in the history of %s",
-		rival.Kind, rival.Actor, u.Kind, u.Actor, u.Unit.URI)
+	r.report(Fork, Confirmed, u.Actor, units, evidence, "%s by %s and %s by %s claim the same place in the history of %s",
+		rival.Kind.Noun(), rival.Actor, u.Kind.Noun(), u.Actor, u.Unit.URI)
 }
 
 func (r *work) dupOrBlock(u *custody.UnitEffect, units []custody.UnitRef) {
@@ -291,7 +291,7 @@ func (r *work) dupOrBlock(u *custody.UnitEffect, units []custody.UnitRef) {
 // may only be late, so the finding is provisional until it comes.
 func (r *work) unknown(u *custody.UnitEffect) {
 	r.report(UnknownSerial, Provisional, u.Actor, []custody.UnitRef{u.Unit}, []uint64{u.Index},
-		"%s claims a %s of %s, which nobody has commissioned", u.Actor, u.Kind, u.Unit.URI)
+		"%s claims %s of %s, which nobody has commissioned", u.Actor, u.Kind.Noun(), u.Unit.URI)
 	m := r.change(u.Unit)
 	m.unknown = append(m.unknown, claim{u.Index, u.Actor, r.subject.String()})
 }

@@ -203,6 +203,7 @@ func (w *writer) admit(c *commit, o *overlay, it *item, now time.Time) error {
 		}
 		it.sub.Contents = manifest
 	}
+	it.sub.Manifests = w.s.manifest
 	out := w.app.Decide(o, at, it.sub)
 	if o.err != nil {
 		return o.err

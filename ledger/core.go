@@ -62,18 +62,16 @@ func def[T comparable](p *T, v T) {
 	}
 }
 
-func (c *Config) check() error {
+func (c *Config) check(key checkpoint.VKey) error {
 	switch {
 	case c.Dir == "":
 		return errors.New("ledger: no directory")
 	case c.App == nil:
 		return errors.New("ledger: no application")
-	case c.Signer == nil:
-		return errors.New("ledger: no signer")
-	case c.Signer.VKey().Type != checkpoint.TypeLog:
+	case key.Type != checkpoint.TypeLog:
 		return errors.New("ledger: the signer's key is not a log's (type 0x01)")
-	case c.Signer.VKey().Name != c.Origin:
-		return fmt.Errorf("ledger: the signer's key is named %q, the origin is %q", c.Signer.VKey().Name, c.Origin)
+	case key.Name != c.Origin:
+		return fmt.Errorf("ledger: the signer's key is named %q, the origin is %q", key.Name, c.Origin)
 	}
 	return nil
 }

@@ -42,6 +42,8 @@ type Ledger struct {
 	recosign  chan chan error
 	force     chan chan error
 
+	advance   sync.Mutex // of a replica: one note at a time
+
 	failOnce  sync.Once
 	failErr   error // set before failed is closed
 	failed    chan struct{}
@@ -87,11 +89,19 @@ func (b *broadcast) changed() (*View, <-chan struct{}) {
 // when going on could fork the log, and ErrLocked when another process has it
 // open.
 func Open(ctx context.Context, cfg Config) (_ *Ledger, err error) {
+	if cfg.Signer == nil {
+		return nil, errors.New("ledger: no signer")
+	}
+	return openLedger(ctx, cfg, cfg.Signer.VKey())
+}
+
+// openLedger opens a ledger that signs, or without a Signer one that follows.
+func openLedger(ctx context.Context, cfg Config, key checkpoint.VKey) (_ *Ledger, err error) {
 	cfg.defaults()
-	if err := cfg.check(); err != nil {
+	if err := cfg.check(key); err != nil {
 		return nil, err
 	}
-	l := &Ledger{cfg: cfg, vkey: cfg.Signer.VKey(), commits: make(chan *commit, 1), recosign: make(chan chan error),
+	l := &Ledger{cfg: cfg, vkey: key, commits: make(chan *commit, 1), recosign: make(chan chan error),
 		force: make(chan chan error), failed: make(chan struct{}), closing: make(chan struct{}), sealed: make(chan struct{})}
 	l.queue.wake = make(chan struct{}, 1)
 	l.ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -121,7 +131,11 @@ func Open(ctx context.Context, cfg Config) (_ *Ledger, err error) {
 	if err := l.Err(); err != nil { // met in the background
 		return nil, noSign(err, wayFsck, "the database in %s is damaged", l.c.dbDir)
 	}
-	l.run()
+	if l.replica() {
+		l.runReplica()
+	} else {
+		l.run()
+	}
 	return l, nil
 }
 
@@ -137,11 +151,13 @@ func (l *Ledger) run() {
 		l.wg.Add(1)
 		go l.tickLoop()
 	}
-	l.wg.Go(func() {
-		if err := l.s.known.build(l.ctx, l.s); err != nil {
-			l.cfg.Logf("ledger: reading statement IDs: %v", err)
-		}
-	})
+	l.wg.Go(l.buildKnown)
+}
+
+func (l *Ledger) buildKnown() {
+	if err := l.s.known.build(l.ctx, l.s); err != nil {
+		l.cfg.Logf("ledger: reading statement IDs: %v", err)
+	}
 }
 
 // fail stops the ledger for good (S6). Waiting submissions are answered with
@@ -174,8 +190,11 @@ func (l *Ledger) refuses() error {
 	case <-l.closing:
 		return ErrClosed
 	default:
-		return l.Err()
 	}
+	if err := l.Err(); err != nil || !l.replica() {
+		return err
+	}
+	return ErrReplica
 }
 
 // Halt stops the ledger for good, as an unknown outcome of a write does: whoever

@@ -23,8 +23,10 @@ func (l *Ledger) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := l.catchUp(ctx); err != nil {
-		return err
+	if !l.replica() { // one that follows reads as far as notes reach: Advance
+		if err := l.catchUp(ctx); err != nil {
+			return err
+		}
 	}
 	signed, published, err := l.standing(ctx)
 	if err != nil {
@@ -226,7 +228,7 @@ func (l *Ledger) replay(leaves []Leaf) error {
 				}
 			}
 			out := l.w.app.Decide(o, At{Index: at, Time: e.Time}, Submission{ID: leaf.ID, Envelope: e.Envelope,
-				Manifest: a.manifest, Contents: leaf.Manifest, Replay: true})
+				Manifest: a.manifest, Contents: leaf.Manifest, Manifests: l.manifestIn(leaves[:i+1]), Replay: true})
 			if o.err != nil {
 				return o.err
 			}
@@ -354,7 +356,7 @@ func (l *Ledger) views(signed, published []byte, old version) error {
 		l.published.set(p)
 		l.notes.floor = p.size
 	}
-	if l.cfg.Cosigner == nil && s != nil && (p == nil || s.size > p.size) {
+	if l.cfg.Cosigner == nil && !l.replica() && s != nil && (p == nil || s.size > p.size) {
 		// Witnesses were taken away: what is signed counts as published.
 		if err := l.publish(s, s.logNote, true); err != nil {
 			return err
@@ -394,8 +396,10 @@ func (l *Ledger) viewAt(note []byte, old version) (*View, error) {
 		return nil, noSign(nil, wayFsck, "the last entry below the checkpoint of size %d is no index commitment", cp.Size)
 	}
 	v := &View{l: l, size: cp.Size, root: cp.Root, covers: e.Covers, time: e.Time, note: note}
-	if v.logNote, err = l.signNote(cp.Size, cp.Root); err != nil {
-		return nil, err
+	if v.logNote = note; !l.replica() {
+		if v.logNote, err = l.signNote(cp.Size, cp.Root); err != nil {
+			return nil, err
+		}
 	}
 	switch v.covers {
 	case l.w.index.covers:

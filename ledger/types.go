@@ -39,6 +39,9 @@ type Submission struct {
 	// Decide; a manifest that is not there refuses the submission with
 	// ErrNotFound.
 	Contents []byte
+	// Manifests reads any manifest that an earlier entry named, or is to name, by its
+	// digest: ErrNotFound if it is not there. The ledger sets it before Decide.
+	Manifests func(digest entry.Hash) ([]byte, error)
 	// Replay is set by the ledger when it reads its own entries again, after
 	// a crash or as a follower: the entry was admitted at this very index.
 	// Parsed is nil then, signatures need not be verified again, and the

@@ -12,12 +12,10 @@ import (
 
 // app is custody as the ledger's application: it decides every submission at the
 // index and time that it would get.
-type app struct {
-	manifest func(entry.Hash) ([]byte, error)
-}
+type app struct{}
 
 // Decide implements ledger.App.
-func (a *app) Decide(st ledger.State, at ledger.At, sub ledger.Submission) ledger.Outcome {
+func (a app) Decide(st ledger.State, at ledger.At, sub ledger.Submission) ledger.Outcome {
 	item, err := a.item(st, at, sub)
 	if err != nil {
 		return ledger.Outcome{Refused: err}
@@ -46,7 +44,7 @@ func effect(d custody.Decision) string {
 	return word
 }
 
-func (a *app) item(st ledger.State, at ledger.At, sub ledger.Submission) (custody.Item, error) {
+func (a app) item(st ledger.State, at ledger.At, sub ledger.Submission) (custody.Item, error) {
 	item := custody.Item{Index: at.Index, Time: at.Time}
 	if p, ok := sub.Parsed.(*prepared); ok {
 		item.Signed, item.Members = p.signed, p.members
@@ -56,7 +54,7 @@ func (a *app) item(st ledger.State, at ledger.At, sub ledger.Submission) (custod
 			return item, err
 		}
 		item.Signed = signed
-		if item.Members, err = members(parsedManifests(a.manifest), signed.Statement); err != nil {
+		if item.Members, err = members(parsedManifests(sub.Manifests), signed.Statement); err != nil {
 			return item, err
 		}
 	}
@@ -68,7 +66,7 @@ func (a *app) item(st ledger.State, at ledger.At, sub ledger.Submission) (custod
 	if named.IsZero() {
 		return item, nil
 	}
-	b, err := a.manifest(named)
+	b, err := sub.Manifests(named)
 	if err != nil {
 		return item, err
 	}

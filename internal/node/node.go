@@ -18,7 +18,6 @@ import (
 	"fabtrail.dev/fabtrail/custody/view"
 	"fabtrail.dev/fabtrail/ledger"
 	"fabtrail.dev/fabtrail/ledger/checkpoint"
-	"fabtrail.dev/fabtrail/ledger/entry"
 	"fabtrail.dev/fabtrail/witness"
 )
 
@@ -156,9 +155,8 @@ func (n *Node) openLedger(ctx context.Context) error {
 			return err
 		}
 	}
-	application := &app{}
 	cfg := ledger.Config{
-		Dir: f.ledger(), Origin: n.origin, Signer: signer, App: application,
+		Dir: f.ledger(), Origin: n.origin, Signer: signer, App: app{},
 		Policy: policy, Clock: n.cfg.Clock, CosignWait: n.cfg.CosignWait, Manual: n.cfg.Manual,
 		Logf: func(format string, a ...any) { n.cfg.Log.Info(fmt.Sprintf(format, a...)) },
 		OnFail: func(err error) {
@@ -180,7 +178,6 @@ func (n *Node) openLedger(ctx context.Context) error {
 		cfg.WitnessNotes = func(ctx context.Context) [][]byte { return witnessNotes(ctx, collector) }
 	}
 	n.ledger, err = ledger.Open(ctx, cfg)
-	application.manifest = func(sum entry.Hash) ([]byte, error) { return n.ledger.Manifest(sum) }
 	return err
 }
 

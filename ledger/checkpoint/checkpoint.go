@@ -190,9 +190,32 @@ func parseHash64(s string) (h entry.Hash, err error) {
 // ErrBadProof.
 func VerifyInclusion(leaf entry.Hash, index, size uint64, hashes []entry.Hash, root entry.Hash) error {
 	if err := proof.VerifyInclusion(rfc6962.DefaultHasher, index, size, leaf[:], raw(hashes), root[:]); err != nil {
-		return fmt.Errorf("%w: inclusion of entry %d in the tree of %d: %v", ErrBadProof, index, size, err)
+		return fmt.Errorf("%w: inclusion of entry %d in the tree of %d: %s", ErrBadProof, index, size, why(err))
 	}
 	return nil
+}
+
+// PrefixRoot returns the root of the first index+1 leaves of a tree, taken from an
+// inclusion proof (leaf to root) of the leaf hash at index, the last of them. It is
+// the tree's own statement about its prefix: a proof that holds gives one root and
+// no other. A proof that does not hold gives an error that wraps ErrBadProof.
+func PrefixRoot(leaf entry.Hash, index, size uint64, hashes []entry.Hash, root entry.Hash) (entry.Hash, error) {
+	if err := VerifyInclusion(leaf, index, size, hashes, root); err != nil {
+		return entry.Hash{}, err
+	}
+	// The siblings on the left of the path are what the prefix has beside the leaf
+	// (RFC 9162, section 2.1.3.2, tells them apart); those on the right came later.
+	prefix, node, last := leaf, index, size-1
+	for _, sibling := range hashes {
+		if node&1 == 1 || node == last {
+			prefix = entry.Hash(rfc6962.DefaultHasher.HashChildren(sibling[:], prefix[:]))
+			for node&1 == 0 && node != 0 {
+				node, last = node>>1, last>>1
+			}
+		}
+		node, last = node>>1, last>>1
+	}
+	return prefix, nil
 }
 
 // VerifyConsistency checks an RFC 6962 consistency proof between two trees; a
@@ -216,9 +239,18 @@ func VerifyConsistency(oldSize, newSize uint64, hashes []entry.Hash, oldRoot, ne
 		return nil
 	}
 	if err := proof.VerifyConsistency(rfc6962.DefaultHasher, oldSize, newSize, raw(hashes), oldRoot[:], newRoot[:]); err != nil {
-		return fail("%v", err)
+		return fail("%s", why(err))
 	}
 	return nil
+}
+
+// why says what is wrong with a proof in one line; roots are in hex, as elsewhere.
+func why(err error) string {
+	var m proof.RootMismatchError
+	if errors.As(err, &m) {
+		return fmt.Sprintf("it leads to the root %x, not %x", m.CalculatedRoot, m.ExpectedRoot)
+	}
+	return err.Error()
 }
 
 func raw(hashes []entry.Hash) [][]byte {

@@ -193,12 +193,23 @@ func (c *core) makeDirs() error {
 			return err
 		}
 	}
-	l, err := fs.Lock(fs.PathJoin(c.jDir, "LOCK"))
+	if err := c.lockJournal(); err != nil {
+		return err
+	}
+	return c.lockStore()
+}
+
+func (c *core) lockJournal() error {
+	l, err := c.cfg.FS.Lock(c.cfg.FS.PathJoin(c.jDir, "LOCK"))
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrLocked, err)
 	}
 	c.jLock = l.Close
-	if c.lock, err = pebble.LockDirectory(c.dbDir, orderFS{fs}); err != nil {
+	return nil
+}
+
+func (c *core) lockStore() (err error) {
+	if c.lock, err = pebble.LockDirectory(c.dbDir, orderFS{c.cfg.FS}); err != nil {
 		return fmt.Errorf("%w: %w", ErrLocked, err)
 	}
 	return nil
@@ -415,7 +426,7 @@ func (c *core) start(e *edge) error {
 	}
 	// After the journal, never before: a database of a later epoch shows that a
 	// journal is an old copy.
-	return c.s.db.Set(metaEpoch, binary.BigEndian.AppendUint64(nil, c.j.epoch), pebble.NoSync)
+	return c.s.db.Set(metaEpoch, binary.BigEndian.AppendUint64(nil, c.j.epoch), pebble.Sync)
 }
 
 // flushFor flushes the database with a marker that tells, at the next start,

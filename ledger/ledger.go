@@ -120,11 +120,7 @@ func openLedger(ctx context.Context, cfg Config, key checkpoint.VKey) (_ *Ledger
 	if l.c, err = openCore(&l.cfg, cfg.Sequencer == nil, l.fail); err != nil {
 		return nil, err
 	}
-	l.s, l.j, l.seq = l.c.s, l.c.j, cfg.Sequencer
-	l.s.rows, l.s.known = newRowCache(cfg.StateCache), newIDFilter(l.c.head.Size)
-	if l.seq == nil {
-		l.seq = l.c.engine
-	}
+	l.attach()
 	if err := l.recover(ctx); err != nil {
 		return nil, err
 	}

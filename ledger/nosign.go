@@ -21,6 +21,9 @@ const (
 	wayFork = "{data} is not the log that was signed: keep it as it is, as evidence, and restore the right one: " +
 		"'fabtraild restore BACKUP --data NEW-FOLDER --tail FROM'"
 	wayVersion = "start with the version of fabtraild that wrote the log; if that is this one, 'fabtraild fsck --data {data}' says what is damaged"
+	wayAsk     = "bring enough of them back, or up to date, and run the command again; it needs a quorum of answers, and too few silent witnesses to reach the quorum without the others"
+	waySeen    = "give the newest checkpoint that anybody holds with --seen FILE: a monitor's, a client's, or that of the newest receipt; " +
+		"BACKUP/checkpoint is right only if nobody can have seen a newer one"
 	wayEngine  = "bring the engine back to its newest state: it was restored from an old backup, or it is another tree"
 )
 

@@ -38,6 +38,15 @@ func (l *Ledger) recover(ctx context.Context) error {
 	return l.views(signed, published, old)
 }
 
+// attach takes the parts of an opened core.
+func (l *Ledger) attach() {
+	l.s, l.j, l.seq = l.c.s, l.c.j, l.cfg.Sequencer
+	l.s.rows, l.s.known = newRowCache(l.cfg.StateCache), newIDFilter(l.c.head.Size)
+	if l.seq == nil {
+		l.seq = l.c.engine
+	}
+}
+
 // prepare makes ready to write after what the database has.
 func (l *Ledger) prepare() (old version, err error) {
 	l.t = &tree{load: l.s.tile}
@@ -243,10 +252,19 @@ func (l *Ledger) replay(leaves []Leaf) error {
 	if err := l.w.stage(c); err != nil {
 		return err
 	}
-	if err := l.w.apply(c); err != nil {
+	return l.w.applyReplayed(c)
+}
+
+// applyReplayed makes a replayed commit visible. It is not synced: start flushes
+// the database before it lets go of anything that could replay the commit again,
+// and nothing is signed before; Advance syncs it before it publishes.
+func (w *writer) applyReplayed(c *commit) error {
+	if err := w.s.db.Apply(c.batch, pebble.NoSync); err != nil {
 		return err
 	}
-	return c.batch.SyncWait()
+	w.s.rows.putAll(c.state)
+	w.t.snap.Store(c.edge)
+	return nil
 }
 
 // standing finds the newest signed and the newest published checkpoint and

@@ -69,6 +69,7 @@ func (f *fake) remote(t testing.TB, opt Options) *Remote {
 	handle("POST /v1/units:check", f.checkUnits)
 	handle("GET /v1/entries", f.entries)
 	handle("GET /v1/proofs/consistency", f.consistency)
+	handle("GET /v1/proofs/inclusion", f.inclusion)
 	handle("GET /tile/", f.tile)
 	handle("GET /trust/{name}", func(w http.ResponseWriter, r *http.Request) { w.Write(f.Trust()[r.PathValue("name")]) })
 	srv := httptest.NewServer(mux)
@@ -279,6 +280,22 @@ func (f *fake) consistency(w http.ResponseWriter, r *http.Request) {
 		b64 = append(b64, bytes.Clone(h[:]))
 	}
 	answerJSON(w, http.StatusOK, map[string]any{"from": c.From, "to": c.To, "hashes": b64})
+}
+
+func (f *fake) inclusion(w http.ResponseWriter, r *http.Request) {
+	var p Inclusion
+	fmt.Sscan(r.FormValue("index"), &p.Index)
+	fmt.Sscan(r.FormValue("size"), &p.Size)
+	if p.Size > uint64(len(f.Tree)) || p.Index >= p.Size {
+		refuse(w, problem.New("invalid_parameter", "size", "beyond the log"))
+		return
+	}
+	b64 := [][]byte{}
+	for _, h := range f.Tree[:p.Size].Inclusion(int(p.Index)) {
+		b64 = append(b64, bytes.Clone(h[:]))
+	}
+	leaf := f.Tree[p.Index]
+	answerJSON(w, http.StatusOK, map[string]any{"index": p.Index, "size": p.Size, "leafHash": leaf[:], "hashes": b64})
 }
 
 func (f *fake) tile(w http.ResponseWriter, r *http.Request) {

@@ -96,6 +96,16 @@ func (o *operator) Consistency(_ context.Context, from, to uint64) ([]entry.Hash
 	return hashes, nil
 }
 
+// includer is an operator that gives inclusion proofs too.
+type includer struct{ *operator }
+
+func (o includer) Inclusion(_ context.Context, index, size uint64) (entry.Hash, []entry.Hash, error) {
+	if size > o.size {
+		return entry.Hash{}, nil, errors.New("not published")
+	}
+	return o.tree[index], o.tree[:size].Inclusion(int(index)), nil
+}
+
 // monitor watches o with a memory, and keeps fork proofs.
 func (o *operator) monitor(mem Memory, forks *[]*Fork) *Monitor {
 	t := trustOf(o.t, o.world.Log)

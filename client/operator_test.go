@@ -332,7 +332,7 @@ func TestMemory(t *testing.T) {
 	if fork == nil || len(fork.Hashes) == 0 || fork.Old == "" || fork.New == "" {
 		t.Fatalf("the fork proof lacks something: %+v", fork)
 	}
-	if c, err := fork.Judge(v.Trust); err != nil || c.Certain || !strings.Contains(c.Says, "does not join") {
+	if c, err := fork.Judge(v.Trust); err != nil || !c.Certain || c.Cleared || !strings.Contains(c.Says, "two histories") {
 		t.Errorf("the fork proof shows %+v, %v", c, err)
 	}
 	w.Tree, w.Entries, w.Note = real, w.Entries[:len(real)], note

@@ -19,24 +19,32 @@ import (
 // forkFile is where the proof of a fork is written.
 const forkFile = "fork-proof.json"
 
+// saveFork writes the proof durably, and never over another one.
 func saveFork(c *cobra.Command, f *client.Fork) error {
 	b, err := f.Marshal()
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(forkFile, b, 0o644); err != nil {
+	path := forkFile
+	if was, err := os.ReadFile(path); err == nil && !bytes.Equal(was, b) {
+		path = forkName(b)
+	}
+	if err := replaceFile(path, b, 0o644); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.ErrOrStderr(), "The log has shown two histories. The proof is in %s: show it to others, and check it with 'fabtrail verify fork %s'.\n", forkFile, forkFile)
+	fmt.Fprintf(c.ErrOrStderr(), "The log has shown two histories. The proof is in %s: show it to others, and check it with 'fabtrail verify fork %s'.\n", path, path)
 	return nil
 }
 
 func verifyForkCmd() *cobra.Command {
 	var f remoteFlags
 	c := &cobra.Command{
-		Use:     "fork FILE",
-		Short:   "Check a fork proof, offline",
-		Long:    "Check a file that is said to prove that a log showed two histories. Exit code 0: it does; 1: it does not.",
+		Use:   "fork FILE",
+		Short: "Check a fork proof, offline",
+		Long: `Check a file that is said to prove that a log showed two histories. Exit code 0: it
+does, and nobody but the holder of the log's key can have made it; 1: it does not;
+3: it proves neither, for nothing in it tells what the larger tree begins with. With
+--server, the log is then asked for the proof.`,
 		Example: "  fabtrail verify fork fork-proof.json --trust ./trust",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -46,7 +54,7 @@ func verifyForkCmd() *cobra.Command {
 			}
 			b, err := os.ReadFile(args[0])
 			if err != nil {
-				return err
+				return cli.WithCode(cli.Usage, err)
 			}
 			fork, err := client.ParseFork(b)
 			if err != nil {
@@ -56,13 +64,40 @@ func verifyForkCmd() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("this proves no fork: %w", err)
 			}
-			return cli.Print(c, map[string]any{"fork": true, "conviction": conviction}, func(w io.Writer) {
-				fmt.Fprintf(w, "%s: %s\n", cli.Colour(w, "red", "FORK"), conviction.Says)
-			})
+			if !conviction.Certain && !conviction.Cleared && f.server != "" {
+				r, err := f.remote()
+				if err != nil {
+					return err
+				}
+				if fork, err = fork.Ask(c.Context(), t, r); err != nil {
+					return cli.WithCode(cli.CouldNot, err)
+				}
+				if conviction, err = fork.Judge(t); err != nil {
+					return err
+				}
+			}
+			return printConviction(c, conviction)
 		},
 	}
 	f.add(c, true)
 	return c
+}
+
+func printConviction(c *cobra.Command, v client.Conviction) error {
+	word, colour, code := "NOT PROVED", "yellow", cli.CouldNot
+	switch {
+	case v.Certain:
+		word, colour, code = "FORK", "red", cli.OK
+	case v.Cleared:
+		word, colour, code = "NO FORK", "green", cli.Failed
+	}
+	err := cli.Print(c, map[string]any{"fork": v.Certain, "conviction": v}, func(w io.Writer) {
+		fmt.Fprintf(w, "%s: %s\n", cli.Colour(w, colour, word), v.Says)
+	})
+	if err != nil {
+		return err
+	}
+	return cli.Quiet(code)
 }
 
 func verifyReceiptCmd() *cobra.Command {

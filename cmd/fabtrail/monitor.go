@@ -116,8 +116,12 @@ func keepFork(dir string, fork *client.Fork) error {
 	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256(b)
-	return replaceFile(filepath.Join(dir, "fork-"+hex.EncodeToString(sum[:8])+".json"), b, 0o644)
+	return replaceFile(filepath.Join(dir, forkName(b)), b, 0o644)
+}
+
+func forkName(proof []byte) string {
+	sum := sha256.Sum256(proof)
+	return "fork-" + hex.EncodeToString(sum[:8]) + ".json"
 }
 
 func (f *monitorFlags) rounds(c *cobra.Command, m *client.Monitor, gauges *monitorMetrics) error {

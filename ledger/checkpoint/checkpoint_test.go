@@ -279,6 +279,17 @@ func TestMerkleProofs(t *testing.T) {
 		if err := VerifyInclusion(leaf, uint64(index), uint64(size), append(conv(incl), leaf), entry.Hash(roots[size])); !errors.Is(err, ErrBadProof) {
 			rt.Fatalf("longer proof: %v", err)
 		}
+		got, err := PrefixRoot(leaf, uint64(index), uint64(size), conv(incl), entry.Hash(roots[size]))
+		if err != nil || got != entry.Hash(roots[index+1]) {
+			rt.Fatalf("entry %d of %d ends a prefix of root %s, %v, want %x", index, size, got, err, roots[index+1])
+		}
+		if len(incl) > 0 {
+			bad := conv(incl)
+			bad[rapid.IntRange(0, len(bad)-1).Draw(rt, "damaged hash")][5] ^= 1
+			if _, err := PrefixRoot(leaf, uint64(index), uint64(size), bad, entry.Hash(roots[size])); !errors.Is(err, ErrBadProof) {
+				rt.Fatalf("prefix from a damaged proof: %v", err)
+			}
+		}
 		old := rapid.Int64Range(1, size).Draw(rt, "old")
 		cons := must[tlog.TreeProof](t)(tlog.ProveTree(size, old, &hashes))
 		verify := func(p []entry.Hash, a, b int64) error {

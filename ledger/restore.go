@@ -12,10 +12,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// AppOf makes the application of a ledger that is rebuilt or restored; manifest
-// reads from that ledger.
-type AppOf func(manifest func(entry.Hash) ([]byte, error)) App
-
 // Claim is what one witness of the policy answered when it was asked which
 // checkpoint of this log it saw last.
 type Claim struct {
@@ -40,7 +36,7 @@ type RestoreConfig struct {
 	Origin string
 	Key    checkpoint.VKey
 	Policy *checkpoint.Policy
-	App    AppOf
+	App    App
 	Tails  []Tail   // taken in order
 	Claims []Claim  // of the witnesses of Policy
 	Seen   [][]byte // checkpoints that others hold: clients, monitors, receipts
@@ -99,7 +95,7 @@ func Restore(ctx context.Context, cfg RestoreConfig) (rep RestoreReport, err err
 		return rep, noSign(nil, wayRestore, "the database is gone: there is none in %s", r.l.c.dbDir)
 	}
 	r.l.attach()
-	r.l.cfg.App = cfg.App(r.l.s.manifest)
+	r.l.cfg.App = cfg.App
 	err = r.run(ctx)
 	return r.rep, errors.Join(err, r.l.Err())
 }

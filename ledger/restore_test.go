@@ -9,12 +9,9 @@ import (
 
 	"fabtrail.dev/fabtrail/ledger"
 	"fabtrail.dev/fabtrail/ledger/checkpoint"
-	"fabtrail.dev/fabtrail/ledger/entry"
 	"fabtrail.dev/fabtrail/ledger/ledgertest"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
-
-func testApp(func(entry.Hash) ([]byte, error)) ledger.App { return ledgertest.App{} }
 
 // copyDir copies a folder from one file system to another.
 func copyDir(t testing.TB, to, from vfs.FS, src, dst string) {
@@ -100,7 +97,7 @@ func strike(t testing.TB, rotate int64) disaster {
 
 func (d disaster) config(fs vfs.FS) ledger.RestoreConfig {
 	c := crashConfig(fs, d.seen)
-	return ledger.RestoreConfig{Dir: "log", Folder: "data", Origin: origin, Key: c.Signer.VKey(), Policy: c.Policy, App: testApp, FS: fs,
+	return ledger.RestoreConfig{Dir: "log", Folder: "data", Origin: origin, Key: c.Signer.VKey(), Policy: c.Policy, App: ledgertest.App{}, FS: fs,
 		Claims: []ledger.Claim{{Name: "w", Note: d.newest}}}
 }
 

@@ -42,7 +42,7 @@ type Ledger struct {
 	recosign  chan chan error
 	force     chan chan error
 
-	advance   sync.Mutex // of a replica: one note at a time
+	advance sync.Mutex // of a replica: one note at a time
 
 	failOnce  sync.Once
 	failErr   error // set before failed is closed

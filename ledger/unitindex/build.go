@@ -46,7 +46,7 @@ func joinParts(parts []*Tree, depth int) slot {
 	half := len(parts) / 2
 	for side, half := range [2][]*Tree{parts[:half], parts[half:]} {
 		s := joinParts(half, depth+1)
-		n.hash[side], n.child[side] = s.hash, s.node
+		n.set(side, s)
 	}
 	return n.up(depth)
 }
@@ -54,7 +54,7 @@ func joinParts(parts []*Tree, depth int) slot {
 // buildPart builds the subtree of one prefix from a stream of rows, a chunk at
 // a time.
 func buildPart(rows Rows, prefix entry.Hash) (*Tree, error) {
-	b := builder{prefix: prefix, chunk: make([]leaf, 0, buildChunk)}
+	b := filler{prefix: prefix, chunk: make([]leaf, 0, buildChunk)}
 	err := rows.Scan(prefix, buildBits, b.add)
 	if err == nil {
 		err = b.flush()
@@ -62,16 +62,16 @@ func buildPart(rows Rows, prefix entry.Hash) (*Tree, error) {
 	return &b.tree, err
 }
 
-// builder grows a tree from ascending rows. Of what is built only the last
+// filler grows a tree from ascending rows. Of what is built only the last
 // bucket can still change, so its rows stay at the front of the next chunk.
-type builder struct {
+type filler struct {
 	tree   Tree
 	prefix entry.Hash
 	chunk  []leaf
 	kept   int // leaves of chunk that are in tree
 }
 
-func (b *builder) add(topic, value entry.Hash) error {
+func (b *filler) add(topic, value entry.Hash) error {
 	if err := follows(b.chunk, &topic, &b.prefix, buildBits); err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (b *builder) add(topic, value entry.Hash) error {
 	return b.flush()
 }
 
-func (b *builder) flush() error {
+func (b *filler) flush() error {
 	if len(b.chunk) == b.kept {
 		return nil
 	}

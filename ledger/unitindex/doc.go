@@ -102,6 +102,8 @@
 //
 // Tree keeps only the upper part in memory, down to buckets of at most
 // bucketMax topics, as an immutable structure that successive versions share.
+// Its lower levels are pages: some eleven buckets and the nodes above them in
+// one piece of memory without pointers.
 // Rows of a bucket are read back when it changes or when a proof is asked, and
 // are refused unless they hash to what is in memory. Buckets are a storage
 // choice; they never change a root.

@@ -21,12 +21,6 @@ import (
 // The number of topics is not under the root.
 const domainSnapshot = "fabtrail/index-snapshot/v1\n"
 
-const (
-	tagNone   = 0x00
-	tagBucket = 0x01
-	tagNode   = 0x02
-)
-
 // WriteSnapshot writes the tree: about 4 bytes per topic.
 func (t *Tree) WriteSnapshot(w io.Writer) error {
 	b := bufio.NewWriterSize(w, 1<<16)
@@ -40,15 +34,24 @@ func (t *Tree) WriteSnapshot(w io.Writer) error {
 
 func writeSlot(b *bufio.Writer, s slot) {
 	switch {
-	case s.hash.IsZero():
-		b.WriteByte(tagNone)
-	case s.node == nil:
-		b.WriteByte(tagBucket)
-		b.Write(s.hash[:])
-	default:
+	case s.node != nil:
 		b.WriteByte(tagNode)
 		writeSlot(b, s.node.slot(0))
 		writeSlot(b, s.node.slot(1))
+	case s.page != "":
+		for i := range int(s.page[0]) {
+			tag := s.page.tag(i)
+			b.WriteByte(tag)
+			if tag == tagBucket {
+				h := s.page.hash(i)
+				b.Write(h[:])
+			}
+		}
+	case s.hash.IsZero():
+		b.WriteByte(tagNone)
+	default:
+		b.WriteByte(tagBucket)
+		b.Write(s.hash[:])
 	}
 }
 
@@ -64,10 +67,12 @@ func ReadSnapshot(r io.Reader) (*Tree, error) {
 		return nil, malformed("not an index snapshot of version 1")
 	}
 	t := &Tree{n: binary.BigEndian.Uint64(head[len(domainSnapshot):])}
-	var err error
-	if t.top, err = readSlot(b, 0); err != nil {
+	in := snapshotReader{Reader: b}
+	top, err := in.slot(0)
+	if err != nil {
 		return nil, err
 	}
+	t.top = in.out.slot(top)
 	if _, err := b.ReadByte(); err == nil {
 		return nil, malformed("bytes after an index snapshot")
 	} else if err != io.EOF {
@@ -76,37 +81,44 @@ func ReadSnapshot(r io.Reader) (*Tree, error) {
 	return t, nil
 }
 
-func readSlot(b *bufio.Reader, depth int) (slot, error) {
-	var tag [1]byte
-	if err := readFull(b, tag[:]); err != nil {
-		return slot{}, err
+type snapshotReader struct {
+	*bufio.Reader
+	out builder
+}
+
+func (r *snapshotReader) slot(depth int) (part, error) {
+	tag, err := r.ReadByte()
+	if errors.Is(err, io.EOF) {
+		return part{}, malformed("index snapshot ends early")
+	} else if err != nil {
+		return part{}, fmt.Errorf("index snapshot: %w", err)
 	}
 	switch {
-	case tag[0] == tagNone:
-		return slot{}, nil
-	case tag[0] == tagBucket:
+	case tag == tagNone:
+		return r.out.bucket(entry.Hash{}), nil
+	case tag == tagBucket:
 		var h entry.Hash
-		err := readFull(b, h[:])
+		err := readFull(r.Reader, h[:])
 		if err == nil && h.IsZero() {
 			err = malformed("a bucket without a hash in an index snapshot")
 		}
-		return slot{hash: h}, err
-	case tag[0] != tagNode || depth == topicBits:
-		return slot{}, malformed("tag %d at depth %d of an index snapshot", tag[0], depth)
+		return r.out.bucket(h), err
+	case tag != tagNode || depth == topicBits:
+		return part{}, malformed("tag %d at depth %d of an index snapshot", tag, depth)
 	}
-	n := new(node)
-	for side := range n.child {
-		s, err := readSlot(b, depth+1)
-		if err != nil {
-			return slot{}, err
-		}
-		n.hash[side], n.child[side] = s.hash, s.node
+	at := r.out.open()
+	left, err := r.slot(depth + 1)
+	if err != nil {
+		return part{}, err
 	}
-	s := n.up(depth)
-	if s.node == nil {
-		return slot{}, malformed("a node without topics in an index snapshot")
+	right, err := r.slot(depth + 1)
+	if err != nil {
+		return part{}, err
 	}
-	return s, nil
+	if left.hash.IsZero() && right.hash.IsZero() {
+		return part{}, malformed("a node without topics in an index snapshot")
+	}
+	return r.out.join(at, depth, left, right), nil
 }
 
 func readFull(b *bufio.Reader, p []byte) error {

@@ -71,25 +71,40 @@ type Tree struct {
 // lead to it, child 0 holds those with 0 at bit d. Unlike in the hashed tree no
 // bit is skipped: where one side has no topics, the hash passes through, so
 // neither a bit position nor a prefix has to be kept. A child without a node is
-// a bucket, or nothing if its hash is zero. 80 bytes, one of Go's size classes.
+// a page, a bucket, or nothing if its hash is zero. 112 bytes, one of Go's size
+// classes.
 type node struct {
 	hash  [2]entry.Hash
 	child [2]*node
+	page  [2]page
 }
 
-// slot is a subtree: hash zero if it has no topics, node nil if it is a bucket.
+// slot is a subtree: a node, a page, a bucket, or nothing (hash zero).
 type slot struct {
 	hash entry.Hash
 	node *node
+	page page
 }
 
-func (n *node) slot(side int) slot { return slot{n.hash[side], n.child[side]} }
+func (n *node) slot(side int) slot { return slot{n.hash[side], n.child[side], n.page[side]} }
+
+func (n *node) set(side int, s slot) {
+	n.hash[side], n.child[side], n.page[side] = s.hash, s.node, s.page
+}
 
 // bucketDepth is the number of bits that lead from s, at depth, to the bucket of
 // topic.
 func (s slot) bucketDepth(topic *entry.Hash, depth int) int {
+	pg := s.page
 	for n := s.node; n != nil; depth++ {
-		n = n.child[bit(topic, depth)]
+		side := bit(topic, depth)
+		n, pg = n.child[side], n.page[side]
+	}
+	if pg == "" {
+		return depth
+	}
+	for i := 0; pg.tag(i) == tagNode; depth++ {
+		i = pg.child(i, bit(topic, depth))
 	}
 	return depth
 }
@@ -100,7 +115,7 @@ func (n *node) up(depth int) slot {
 	if h.IsZero() {
 		return slot{}
 	}
-	return slot{h, n}
+	return slot{hash: h, node: n}
 }
 
 // Root is the root that an index commitment carries.
@@ -208,6 +223,7 @@ type pass struct {
 // worker holds the buffers of one goroutine.
 type worker struct {
 	old, merged []leaf
+	out         builder
 }
 
 // apply runs the sorted, non-empty changes, all under prefix, through s. It
@@ -217,7 +233,19 @@ func (p *pass) apply(w *worker, s slot, prefix entry.Hash, depth int, changes []
 		return s, 0, nil
 	}
 	if s.node == nil {
-		return p.bucket(w, s, prefix, depth, changes)
+		w.out.reset()
+		var made part
+		var added int
+		var err error
+		if s.page == "" {
+			made, added, err = p.bucket(w, s.hash, prefix, depth, changes)
+		} else {
+			made, added, err = p.page(w, s.page, 0, prefix, depth, changes)
+		}
+		if err != nil {
+			return slot{}, 0, err
+		}
+		return w.out.slot(made), added, nil
 	}
 	n := new(node)
 	*n = *s.node
@@ -244,8 +272,29 @@ func (p *pass) apply(w *worker, s slot, prefix entry.Hash, depth int, changes []
 // side replaces one child of n, a node at depth that is not shared yet.
 func (p *pass) side(w *worker, n *node, side int, prefix entry.Hash, depth int, changes []leaf) (int, error) {
 	s, added, err := p.apply(w, n.slot(side), prefix, depth+1, changes)
-	n.hash[side], n.child[side] = s.hash, s.node
+	n.set(side, s)
 	return added, err
+}
+
+// page is apply for slot i of a page; the new subtree goes to the worker's builder.
+func (p *pass) page(w *worker, pg page, i int, prefix entry.Hash, depth int, changes []leaf) (part, int, error) {
+	if len(changes) == 0 {
+		return w.out.copy(pg, i), 0, nil
+	}
+	if pg.tag(i) != tagNode {
+		return p.bucket(w, pg.hash(i), prefix, depth, changes)
+	}
+	m := split(changes, depth)
+	at := w.out.open()
+	left, more, err := p.page(w, pg, pg.child(i, 0), prefix, depth+1, changes[:m])
+	if err != nil {
+		return part{}, 0, err
+	}
+	right, still, err := p.page(w, pg, pg.child(i, 1), setBit(prefix, depth), depth+1, changes[m:])
+	if err != nil {
+		return part{}, 0, err
+	}
+	return w.out.join(at, depth, left, right), more + still, nil
 }
 
 // forked is side for both children at once; of two errors the left one counts,
@@ -274,30 +323,30 @@ func (p *pass) fork(left, right []leaf) bool {
 	}
 }
 
-// bucket makes the new slot of a bucket.
-func (p *pass) bucket(w *worker, s slot, prefix entry.Hash, depth int, changes []leaf) (slot, int, error) {
-	if p.mode == replace || p.mode == overlay && s.hash.IsZero() {
+// bucket adds what becomes of a bucket to the worker's builder.
+func (p *pass) bucket(w *worker, hash, prefix entry.Hash, depth int, changes []leaf) (part, int, error) {
+	if p.mode == replace || p.mode == overlay && hash.IsZero() {
 		hashLeaves(changes)
-		return grow(changes, depth), len(changes), nil
+		return w.out.grow(changes, depth), len(changes), nil
 	}
 	var err error
 	if w.old, err = scan(p.rows, prefix, depth, w.old[:0]); err != nil {
-		return slot{}, 0, err
+		return part{}, 0, err
 	}
 	hashLeaves(w.old)
 	if p.mode == reread {
-		return grow(w.old, depth), 0, nil
+		return w.out.grow(w.old, depth), 0, nil
 	}
 	hashLeaves(changes)
 	before, after, added := both(w.old, changes)
-	if before != s.hash {
-		return slot{}, 0, &RowsError{prefix, depth, fmt.Sprintf("%d rows with another hash", len(w.old))}
+	if before != hash {
+		return part{}, 0, &RowsError{prefix, depth, fmt.Sprintf("%d rows with another hash", len(w.old))}
 	}
 	if len(w.old)+added <= bucketMax {
-		return slot{hash: after}, added, nil
+		return w.out.bucket(after), added, nil
 	}
 	w.merged = merge(w.merged[:0], w.old, changes)
-	return grow(w.merged, depth), added, nil
+	return w.out.grow(w.merged, depth), added, nil
 }
 
 // both returns the hashes of the trees of old and of old with changes laid over
@@ -414,23 +463,6 @@ func subtree(ls []leaf) entry.Hash {
 	return hashInner(p, &left, &right)
 }
 
-// grow makes the slot of sorted leaves that share depth bits.
-func grow(ls []leaf, depth int) slot {
-	if len(ls) == 0 {
-		return slot{}
-	}
-	if len(ls) <= bucketMax {
-		return slot{hash: subtree(ls)}
-	}
-	m := split(ls, depth)
-	n := new(node)
-	for side, part := range [2][]leaf{ls[:m], ls[m:]} {
-		s := grow(part, depth+1)
-		n.hash[side], n.child[side] = s.hash, s.node
-	}
-	return n.up(depth)
-}
-
 // Prove makes the proof for topic, present or absent. rows holds the topics and
 // values of t; a bucket that does not match t yields a *RowsError, never a
 // proof that does not verify.
@@ -438,21 +470,20 @@ func (t *Tree) Prove(rows Rows, topic entry.Hash) (Proof, error) {
 	if t.top.hash.IsZero() {
 		return Proof{Kind: Empty}, nil
 	}
-	var p Proof
+	p := Proof{Siblings: make([]entry.Hash, 0, 32)}
 	var prefix entry.Hash
 	s, depth := t.top, 0
 	for ; s.node != nil; depth++ {
-		side := bit(&topic, depth)
-		if sibling := s.node.hash[1-side]; s.node.hash[side].IsZero() {
-			side = 1 - side // all topics are on the other side: the hashed tree skips this bit
-		} else if !sibling.IsZero() {
-			p.Bits = setBit(p.Bits, depth)
-			p.Siblings = append(p.Siblings, sibling)
-		}
-		if side == 1 {
-			prefix = setBit(prefix, depth)
-		}
+		side := p.turn(&topic, &prefix, depth, &s.node.hash)
 		s = s.node.slot(side)
+	}
+	if s.page != "" {
+		i := 0
+		for ; s.page.tag(i) == tagNode; depth++ {
+			at := [2]int{s.page.child(i, 0), s.page.child(i, 1)}
+			i = at[p.turn(&topic, &prefix, depth, &[2]entry.Hash{s.page.hash(at[0]), s.page.hash(at[1])})]
+		}
+		s.hash = s.page.hash(i)
 	}
 	ls, err := scan(rows, prefix, depth, make([]leaf, 0, bucketMax))
 	if err != nil {
@@ -466,6 +497,22 @@ func (t *Tree) Prove(rows Rows, topic entry.Hash) (Proof, error) {
 		return Proof{}, &RowsError{prefix, depth, fmt.Sprintf("%d rows with another hash", len(ls))}
 	}
 	return p, nil
+}
+
+// turn adds a node at depth, with children of these hashes, to the path of topic
+// and returns the side that it goes on at.
+func (p *Proof) turn(topic, prefix *entry.Hash, depth int, hash *[2]entry.Hash) int {
+	side := bit(topic, depth)
+	if hash[side].IsZero() {
+		side = 1 - side // all topics are on the other side: the hashed tree skips this bit
+	} else if sibling := hash[1-side]; !sibling.IsZero() {
+		p.Bits = setBit(p.Bits, depth)
+		p.Siblings = append(p.Siblings, sibling)
+	}
+	if side == 1 {
+		*prefix = setBit(*prefix, depth)
+	}
+	return side
 }
 
 // descend completes p with the path of topic through the tree of ls, and

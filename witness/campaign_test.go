@@ -33,9 +33,11 @@ func modelOps(t *testing.T) int {
 	return 6_000
 }
 
-// bodies are the requests of an operator with three histories, made once.
+// bodies are the checkpoints and requests of an operator with three histories, made
+// once.
 type bodies struct {
 	histories []*testLog
+	note      [3][logSize + 1]checkpoint.Note     // history, size
 	body      [3][logSize + 1][logSize + 1][]byte // history, old, size
 }
 
@@ -43,9 +45,10 @@ var allBodies = sync.OnceValue(func() *bodies {
 	t := &panicT{}
 	b := &bodies{histories: histories(t)}
 	for h, l := range b.histories {
-		for old := range uint64(logSize + 1) {
-			for size := range uint64(logSize + 1) {
-				b.body[h][old][size] = l.requestFor(old, size)
+		for size := range uint64(logSize + 1) {
+			b.note[h][size] = l.note(t, size)
+			for old := range uint64(logSize + 1) {
+				b.body[h][old][size] = Request{Old: old, Proof: l.proof(old, size), Note: b.note[h][size]}.Marshal()
 			}
 		}
 	}
@@ -63,10 +66,11 @@ func (*panicT) Fatal(args ...any) { panic(fmt.Sprint(args...)) }
 // operations, one after the other, each answer as the model says), then from many
 // connections at once (45 %), and then three witnesses through two collectors that
 // race with two histories (10 %). Never two roots at one size, never a checkpoint
-// below the quorum, never two of them that contradict.
+// below the quorum, never two of them that contradict. Rounds have seeds of their own
+// and share nothing, so that they keep all cores busy.
 func TestModelLong(t *testing.T) {
 	ops := modelOps(t)
-	const seed = 20261122
+	const seed, shards = 20261122, 4
 	for i, part := range []struct {
 		name string
 		per  int // percent of all
@@ -75,14 +79,18 @@ func TestModelLong(t *testing.T) {
 	}{
 		{"in turn", 45, 200, modelTurn}, {"at once", 45, 240, modelRace}, {"collectors", 10, 60, modelCollectors},
 	} {
-		t.Run(part.name, func(t *testing.T) {
-			done := 0
-			for round := uint64(0); done*100 < ops*part.per && !t.Failed(); round++ {
-				part.run(t, rand.New(rand.NewPCG(seed+uint64(i), round)), part.ops)
-				done += part.ops
-			}
-			t.Logf("%d operations, seed %d", done, seed)
-		})
+		rounds := uint64((ops*part.per + 100*part.ops - 1) / (100 * part.ops))
+		for shard := range uint64(shards) {
+			t.Run(fmt.Sprintf("%s %d", part.name, shard), func(t *testing.T) {
+				t.Parallel()
+				done := 0
+				for round := shard; round < rounds && !t.Failed(); round += shards {
+					part.run(t, rand.New(rand.NewPCG(seed+uint64(i), round)), part.ops)
+					done += part.ops
+				}
+				t.Logf("%d operations, seed %d", done, seed)
+			})
+		}
 	}
 }
 
@@ -218,7 +226,8 @@ func modelRace(t *testing.T, rng *rand.Rand, ops int) {
 // modelCollectors has two collectors, of one operator's two histories, ask three
 // witnesses of whom two are a quorum, and which fail now and then.
 func modelCollectors(t *testing.T, rng *rand.Rand, ops int) {
-	l := histories(t)
+	b := allBodies()
+	l := b.histories
 	direct := directly{}
 	policy := fmt.Sprintf("log %s\n", l[0].signer.VKey())
 	now := newClock()
@@ -245,7 +254,7 @@ func modelCollectors(t *testing.T, rng *rand.Rand, ops int) {
 			size := uint64(0)
 			for range ops / 2 {
 				size = min(logSize, size+rng.Uint64N(3))
-				note, err := c.Cosign(context.Background(), 0, must[checkpoint.Note](t)(l[h].signed(size)).Marshal(), l[h].consistency)
+				note, err := c.Cosign(context.Background(), 0, b.note[h][size].Marshal(), l[h].consistency)
 				now.Add(1) // past the backoff of a nanosecond
 				if err != nil {
 					if !errors.Is(err, checkpoint.ErrNoQuorum) || note != nil {
@@ -263,12 +272,6 @@ func modelCollectors(t *testing.T, rng *rand.Rand, ops int) {
 	}
 	wg.Wait()
 	s.oneHistory(t, l)
-}
-
-func (l *testLog) signed(size uint64) (checkpoint.Note, error) {
-	text := l.cp(size).Text()
-	sig, err := l.signer.SignLog(text)
-	return checkpoint.Note{Text: text, Sigs: []checkpoint.NoteSig{sig}}, err
 }
 
 // moody is a witness that fails now and then, before or after it has cosigned.

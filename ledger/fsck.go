@@ -34,6 +34,8 @@ type FsckReport struct {
 	Size, Topics, Manifests, Notes uint64
 	Root, IndexRoot                entry.Hash
 	Signed, Published              uint64 // sizes
+	Beyond                         uint64 // entries that only the journal has: the next start takes them in
+	Note                           []byte // newest published note, nil if none
 	Damage                         []Damage
 	More                           uint64 // damages beyond the first maxDamage
 }
@@ -66,6 +68,7 @@ type fsck struct {
 	hashes []entry.Hash // leaf hashes by index: 32 bytes per entry
 	roots  map[uint64]entry.Hash
 	ids    uint64 // statements in the log
+	torn   *damage
 }
 
 // Fsck re-reads everything in a ledger's directory, which must not be open, and
@@ -91,10 +94,7 @@ func Fsck(ctx context.Context, cfg FsckConfig) (rep FsckReport, err error) {
 	}
 	defer func() { err = errors.Join(err, k.close()) }()
 	hist, err := readJournal(cfg.FS, k.jDir)
-	if err != nil {
-		f.found("journal", 0, "%v", err)
-		hist = &history{}
-	}
+	f.journalDamage(err, hist)
 	if k.s, err = openStore(k.dbDir, k.options(true)); err != nil {
 		f.found("database", 0, "does not open: %v", err)
 		return f.rep, nil
@@ -139,18 +139,36 @@ func (f *fsck) readHead() {
 	}
 }
 
+// journalDamage names the file and the byte where the journal cannot be read. A
+// torn end is none unless nothing is left before it.
+func (f *fsck) journalDamage(err error, h *history) {
+	var d *damage
+	switch {
+	case errors.As(err, &d):
+		f.found("journal", d.segment, "%v", d)
+	case err != nil:
+		f.found("journal", 0, "%v", err)
+	case h.torn != nil && !h.exists:
+		f.found("journal", h.torn.segment, "%v", h.torn)
+	}
+	f.torn = h.torn
+}
+
 // journal compares what the journal holds with the database. Entries that only
 // the journal has are not damage: the next start takes them over.
 func (f *fsck) journal(h *history) {
 	f.cfg.Progress("journal", uint64(len(h.leaves)), uint64(len(h.leaves)))
 	if !h.exists {
-		if f.head.Size > 0 {
-			f.found("journal", 0, "there is none")
+		if f.head.Size > 0 && len(h.segments) == 0 {
+			f.found("journal", 0, "there is none: no journal file is there")
 		}
 		return
 	}
 	if h.base.size > f.head.Size {
 		f.found("journal", h.base.size, "the database has lost entries that the journal no longer holds")
+	}
+	if h.size() > f.head.Size {
+		f.rep.Beyond = h.size() - f.head.Size
 	}
 	for i := range h.leaves {
 		at := h.base.size + uint64(i)
@@ -162,7 +180,19 @@ func (f *fsck) journal(h *history) {
 			f.found("journal", at, "entry is not that of the database (%v)", err)
 		}
 	}
-	f.claim("journal", h.signed)
+	mark := f.claim("journal", h.signed)
+	if b, err := f.s.get(metaSigned); err == nil && b != nil {
+		if ours, err := noteCheckpoint(b); err == nil && ours.Size > mark.Size {
+			cut := ""
+			if f.torn != nil {
+				cut = ": " + f.torn.Error()
+			}
+			f.found("journal", h.newest, "it ends before the checkpoint of size %d that the database has%s", ours.Size, cut)
+		}
+	}
+	if epoch, err := f.s.epoch(); err != nil || epoch > h.epoch {
+		f.found("journal", h.newest, "it ends in epoch %d, the database was taken over in epoch %d: it is an old copy (%v)", h.epoch, epoch, err)
+	}
 	for _, n := range h.cosigned {
 		f.claim("journal", n)
 	}
@@ -214,6 +244,7 @@ func (f *fsck) claims() {
 			f.found("checkpoint", 0, "%v", err)
 		}
 		*m.to = f.claim("checkpoint", b).Size
+		f.rep.Note = b // the published one comes last
 	}
 	if err := f.each(keyNote, "notes", func(k, v []byte) {
 		f.rep.Notes++

@@ -91,6 +91,11 @@ type Checked struct {
 	Published uint64   `json:"published"`
 	Damage    []string `json:"damage"`
 	More      uint64   `json:"more,omitempty"` // damages beyond those listed
+
+	// Beyond are entries that only the journal has: not damage, the next start
+	// takes them in.
+	Beyond uint64 `json:"beyond,omitempty"`
+	note   []byte // newest published
 }
 
 // Word sums the check up.
@@ -103,27 +108,38 @@ func (c Checked) Word() string {
 
 // Fsck re-reads everything that a ledger which is not running keeps on disk.
 func Fsck(ctx context.Context, f Folder, progress func(what string, done, total uint64)) (Checked, error) {
-	signer, err := f.logSigner()
+	cfg, err := f.fsck(progress)
 	if err != nil {
 		return Checked{}, err
+	}
+	r, err := ledger.Fsck(ctx, cfg)
+	return checked(r), err
+}
+
+// fsck says what there is to check.
+func (f Folder) fsck(progress func(what string, done, total uint64)) (c ledger.FsckConfig, err error) {
+	key, err := f.vkey()
+	if err != nil {
+		return c, err
 	}
 	policy, err := f.policy()
 	if err != nil {
-		return Checked{}, err
+		return c, err
 	}
 	past, err := f.pastPolicies()
 	if err != nil {
-		return Checked{}, err
+		return c, err
 	}
-	r, err := ledger.Fsck(ctx, ledger.FsckConfig{
-		Dir: f.ledger(), Origin: signer.VKey().Name, Key: signer.VKey(), Policy: policy, Past: past, Progress: progress,
-	})
+	return ledger.FsckConfig{Dir: f.ledger(), Origin: key.Name, Key: key, Policy: policy, Past: past, Progress: progress}, nil
+}
+
+func checked(r ledger.FsckReport) Checked {
 	c := Checked{
 		Size: r.Size, Topics: r.Topics, Root: r.Root.String(), IndexRoot: r.IndexRoot.String(),
-		Signed: r.Signed, Published: r.Published, Damage: []string{}, More: r.More,
+		Signed: r.Signed, Published: r.Published, Damage: []string{}, More: r.More, Beyond: r.Beyond, note: r.Note,
 	}
 	for _, d := range r.Damage {
 		c.Damage = append(c.Damage, d.String())
 	}
-	return c, err
+	return c
 }

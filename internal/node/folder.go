@@ -49,6 +49,9 @@ func (f Folder) Trust() string { return filepath.Join(string(f), "trust") }
 // AuthorityKey is where the authority's key is when Init made it.
 func (f Folder) AuthorityKey() string { return f.key("authority.pem") }
 
+// errNoKey: the log's private key is not in the folder.
+var errNoKey = errors.New("is missing")
+
 // ErrExists is returned by Init when the folder holds a ledger already.
 var ErrExists = errors.New("there is a ledger in this folder already")
 
@@ -200,9 +203,9 @@ func (f Folder) logSigner() (*checkpoint.Signer, error) {
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			if _, err := os.Stat(f.charter()); err == nil {
-				return nil, fmt.Errorf("%s is missing, but %s holds a ledger: put its keys back; without them it cannot go on", f.key("log.skey"), f)
+				return nil, fmt.Errorf("%s %w, but %s holds a ledger: put its keys back; without them it cannot go on", f.key("log.skey"), errNoKey, f)
 			}
-			return nil, fmt.Errorf("%s holds no ledger: make one with 'fabtraild init --data %s --origin NAME'", f, f)
+			return nil, fmt.Errorf("%s holds no ledger (%s %w): make one with 'fabtraild init --data %s --origin NAME'", f, f.key("log.skey"), errNoKey, f)
 		}
 		return nil, err
 	}

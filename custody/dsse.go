@@ -42,9 +42,12 @@ func ParseDSSE(body []byte) (DSSE, error) {
 	if len(body) > MaxDSSE {
 		return DSSE{}, problem.New("too_large", "", "the envelope has %d bytes, limit %d", len(body), MaxDSSE)
 	}
-	var w dsseWire
-	if err := decodeStrict(body, &w); err != nil {
-		return DSSE{}, err
+	w, ok := plainDSSE(body)
+	if !ok {
+		w = dsseWire{}
+		if err := decodeStrict(body, &w); err != nil {
+			return DSSE{}, err
+		}
 	}
 	if w.PayloadType != PayloadType {
 		return DSSE{}, problem.New("unsupported_payload_type", "/payloadType", "the payload type is %q", clip(w.PayloadType)).
@@ -162,21 +165,13 @@ func OpenBatch(ds []DSSE, keys KeyLookup) ([]*Signed, []error) {
 func OpenHistory(ds []DSSE, keys KeyLookup, read func(i int, s *Statement)) ([]*Signed, []error) {
 	signed, errs := make([]*Signed, len(ds)), make([]error, len(ds))
 	ps := make([]prepared, len(ds))
-	batch := newEdBatch(len(ds))
-	n := 0
 	for i, d := range ds {
 		if ps[i], errs[i] = prepare(d, keys); errs[i] != nil {
 			continue
 		}
 		read(i, ps[i].signed.Statement)
-		for _, c := range ps[i].checks {
-			if pub, ok := c.key.Public.(ed25519.PublicKey); ok {
-				batch.add(c.key.ed, pub, c.message, c.sig)
-				n++
-			}
-		}
 	}
-	allGood := n > 1 && batch.good()
+	allGood := len(ds) > 1 && allEd25519Good(ps, errs)
 	for i, p := range ps {
 		if errs[i] != nil {
 			continue // refused already: its checks are not all there
@@ -194,6 +189,23 @@ func OpenHistory(ds []DSSE, keys KeyLookup, read func(i int, s *Statement)) ([]*
 		}
 	}
 	return signed, errs
+}
+
+// allEd25519Good verifies the Ed25519 signatures of the envelopes without an error
+// together.
+func allEd25519Good(ps []prepared, errs []error) bool {
+	batch := newEdBatch(len(ps))
+	for i, p := range ps {
+		if errs[i] != nil {
+			continue
+		}
+		for _, c := range p.checks {
+			if pub, ok := c.key.Public.(ed25519.PublicKey); ok {
+				batch.add(c.key.ed, pub, c.message, c.sig)
+			}
+		}
+	}
+	return batch.good()
 }
 
 // check is one signature that is yet to be verified.

@@ -67,7 +67,7 @@ func (c *Chain) UnmarshalJSON(b []byte) error {
 		Seq  *int64         `json:"seq"`
 		Prev jsontext.Value `json:"prev"`
 	}
-	if err := json.Unmarshal(b, &w); err != nil {
+	if err := json.Unmarshal(b, &w, scanned); err != nil {
 		return err
 	}
 	switch {
@@ -95,8 +95,10 @@ func Parse(payload []byte) (*Statement, error) {
 	if n := len(payload); n == 0 || n > entry.MaxPayload {
 		return nil, problem.New("too_large", "", "the payload has %d bytes, want 1 to %d", n, entry.MaxPayload)
 	}
-	if _, err := scanJSON(payload, scanPayload); err != nil {
-		return nil, err
+	if !plainJSON(payload, scanPayload) {
+		if _, err := scanJSON(payload, scanPayload); err != nil {
+			return nil, err
+		}
 	}
 	var w statementWire
 	if err := decodeFields(payload, &w, ""); err != nil {

@@ -2,7 +2,6 @@ package custody
 
 import (
 	"bytes"
-	"encoding/base64"
 	"errors"
 	"io"
 	"reflect"
@@ -29,8 +28,8 @@ const (
 // decodeBase64 reads standard padded base64 in its one canonical form: no white
 // space, no other alphabet, zero trailing bits.
 func decodeBase64(s string) ([]byte, error) {
-	b, err := base64.StdEncoding.DecodeString(s)
-	if err != nil || base64.StdEncoding.EncodeToString(b) != s {
+	b, err := strictBase64.DecodeString(s)
+	if err != nil || strings.ContainsAny(s, "\r\n") {
 		return nil, problem.New("non_canonical_base64", "", "this is not base64 in its canonical form").
 			WithHint("use the standard alphabet with padding, without line breaks")
 	}
@@ -94,10 +93,13 @@ func decodeStrict(b []byte, into any) error {
 	return jsonProblem(err, "malformed_json", "")
 }
 
+// scanned spares the checks that scanJSON has made.
+var scanned = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+
 // decodeFields reads a JSON object that scanJSON has accepted, ignoring unknown
 // names (invalid_statement when a value is of the wrong kind).
 func decodeFields(b []byte, into any, base string) error {
-	err := json.Unmarshal(b, into)
+	err := json.Unmarshal(b, into, scanned)
 	if err == nil {
 		return nil
 	}

@@ -317,3 +317,42 @@ func FuzzEPCLink(f *testing.F) {
 		}
 	})
 }
+
+// The short way to a canonical link says yes only where the long one does, and the
+// same.
+func TestPlainLink(t *testing.T) {
+	plain := 0
+	check := func(s string) {
+		id, ok := plainLink(s)
+		if !ok {
+			return
+		}
+		plain++
+		if want, err := Parse(s); err != nil || id != want || want.URI() != s {
+			t.Fatalf("%q: the short way gives %+v, the long one %+v, %v", s, id, want, err)
+		}
+	}
+	var vs []scanVector
+	vectors(t, "scan.json", &vs)
+	var seeds []string
+	for _, v := range vs {
+		seeds = append(seeds, v.In, v.URI)
+	}
+	for _, s := range []string{"01/09506000123457", "01/09506000123457/21/U0001", "01/09506000123457/10/L1", "417/9506000001004", "01/09506000123457/21/",
+		"01/09506000123457/22/A", "01/09506000123457/21/A%2F", "01/09506000123457/21/A/10/B", "01/9506000123457", "417/9506000001004/21/A", "417/9506000001005",
+		"01/09506000123457/21/AAAAAAAAAAAAAAAAAAAAA", "01/09506000123457/21/A?10=B", "01/09506000123457/", "01/09506000123457/21/ä"} {
+		seeds = append(seeds, canonicalStem+s)
+	}
+	for _, s := range seeds {
+		check(s)
+		for i := range len(s) { // bent in one byte
+			for _, c := range "0/1aZ%?#." {
+				check(s[:i] + string(c) + s[i+1:])
+			}
+			check(s[:i])
+		}
+	}
+	if plain < 100 {
+		t.Errorf("the short way was taken %d times", plain)
+	}
+}

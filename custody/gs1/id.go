@@ -148,6 +148,9 @@ func Canonical(s string) error {
 
 // ParseCanonical reads a canonical URI and refuses every other spelling.
 func ParseCanonical(s string) (ID, error) {
+	if id, ok := plainLink(s); ok {
+		return id, nil
+	}
 	id, err := Parse(s)
 	if err != nil {
 		return ID{}, err
@@ -156,6 +159,45 @@ func ParseCanonical(s string) (ID, error) {
 		return ID{}, bad("", "%s is not in canonical form", quote(s)).WithHint("write %s", u)
 	}
 	return id, nil
+}
+
+// plainLink reads the canonical links that nearly all statements name: of a party, a
+// product, and a lot or serial in characters that need no escape. It only ever says
+// yes; all else is left to Parse.
+func plainLink(s string) (ID, bool) {
+	rest, ok := strings.CutPrefix(s, canonicalStem)
+	if !ok {
+		return ID{}, false
+	}
+	if key, ok := strings.CutPrefix(rest, "417/"); ok {
+		id, err := New(PGLN, key, "")
+		return id, err == nil && len(key) == 13 && id.Key == key
+	}
+	rest, ok = strings.CutPrefix(rest, "01/")
+	if !ok || len(rest) < 14 {
+		return ID{}, false
+	}
+	key, ext, scheme := rest[:14], "", GTIN
+	if tail := rest[14:]; tail != "" {
+		switch tail[:min(4, len(tail))] {
+		case "/21/":
+			scheme = SGTIN
+		case "/10/":
+			scheme = LGTIN
+		default:
+			return ID{}, false
+		}
+		if ext = tail[4:]; ext == "" {
+			return ID{}, false
+		}
+		for i := range len(ext) {
+			if c := ext[i] | 0x20; (c < 'a' || c > 'z') && (ext[i] < '0' || ext[i] > '9') {
+				return ID{}, false
+			}
+		}
+	}
+	id, err := New(scheme, key, ext)
+	return id, err == nil && id.Key == key && id.Ext == ext
 }
 
 // CanonicalKind is ParseCanonical for identifiers of the given kinds only.

@@ -3,7 +3,9 @@ package bench
 import (
 	"crypto/sha256"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"testing"
 	"time"
 
@@ -93,19 +95,42 @@ func BenchmarkVerify(b *testing.B) {
 	}
 }
 
-// BenchmarkAppend is for profiles: the whole way of statements, 1,024 on their way.
+// BenchmarkAppend is for profiles: the whole way of statements, 1,024 on their way, or
+// with FABTRAIL_APPEND_BATCH=1 4,096 in batches. FABTRAIL_APPEND_PROFILE names a file
+// for a CPU profile of the appends alone.
 func BenchmarkAppend(b *testing.B) {
 	w, n, _ := ready(b)
 	w.cfg.InFlight = 1024
+	if os.Getenv("FABTRAIL_APPEND_BATCH") != "" {
+		w.cfg.InFlight, w.cfg.Batch = 4096, true
+	}
 	pairs, err := w.world.pairs(0, (b.N+1)/2, func(uint64, uint64) {})
 	if err != nil {
 		b.Fatal(err)
+	}
+	var flat []signed
+	for _, p := range pairs[:min(len(pairs), 512)] {
+		flat = append(flat, p[:]...)
+	}
+	_, before := checks(flat, time.Second)
+	if profile := os.Getenv("FABTRAIL_APPEND_PROFILE"); profile != "" { // of the appends alone
+		f, err := os.Create(profile)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			b.Fatal(err)
+		}
 	}
 	b.ResetTimer()
 	if err := w.run(n, pairs); err != nil {
 		b.Fatal(err)
 	}
+	pprof.StopCPUProfile()
+	_, after := checks(flat, time.Second)
 	b.ReportMetric(w.res.AppendCPU, "cpu-us/append")
+	b.ReportMetric(w.res.AppendCPU/us((before+after)/2), "checks/append")
 }
 
 // BenchmarkIndex is for profiles: commitments of 4,096 topics, on a million.

@@ -71,18 +71,24 @@ func (n *Node) prepare(envelopes [][]byte, results []api.Result) ([]*prepared, k
 	}
 	keys := n.lookup(parsed)
 	manifests := once(parsedManifests(n.ledger.Manifest))
-	limit := make(chan struct{}, runtime.GOMAXPROCS(0))
-	var wg sync.WaitGroup
-	for from := 0; from < len(envelopes); from += chunk {
-		to := min(from+chunk, len(envelopes))
-		wg.Add(1)
-		limit <- struct{}{}
-		go func() {
-			defer func() { <-limit; wg.Done() }()
-			n.verify(parsed[from:to], items[from:to], results[from:to], keys, manifests)
-		}()
+	verify := func(from, to int) {
+		n.verify(parsed[from:to], items[from:to], results[from:to], keys, manifests)
 	}
-	wg.Wait()
+	if len(envelopes) <= chunk { // a goroutine's new stack would cost more
+		verify(0, len(envelopes))
+	} else {
+		limit := make(chan struct{}, runtime.GOMAXPROCS(0))
+		var wg sync.WaitGroup
+		for from := 0; from < len(envelopes); from += chunk {
+			wg.Add(1)
+			limit <- struct{}{}
+			go func() {
+				defer func() { <-limit; wg.Done() }()
+				verify(from, min(from+chunk, len(envelopes)))
+			}()
+		}
+		wg.Wait()
+	}
 	for _, p := range items {
 		if p == nil {
 			continue

@@ -1,0 +1,313 @@
+package custody
+
+import (
+	"encoding/base64"
+	"strings"
+
+	"fabtrail.dev/fabtrail/ledger/entry"
+)
+
+// plain reads JSON of the plainest spelling, as nearly all clients write it:
+// strings of ASCII without escapes, names that need no second look, integers of at
+// most 15 digits. It only ever says yes, to what the strict reader accepts as well;
+// whatever is not plain is left to that reader, who also words every refusal.
+type plain struct {
+	b      []byte
+	at     int
+	tokens int
+	mode   scanMode
+}
+
+// maxPlainNames bounds the names of one object: they are compared one by one.
+const maxPlainNames = 24
+
+// plainJSON reports whether b is plain JSON that scanJSON accepts in this mode.
+func plainJSON(b []byte, mode scanMode) bool {
+	p := plain{b: b, mode: mode}
+	return p.value("", 0, false) && p.end()
+}
+
+// end reports that only white space follows.
+func (p *plain) end() bool { return p.peek() == 0 && p.at == len(p.b) }
+
+// peek skips white space and returns the next byte, 0 at the end.
+func (p *plain) peek() byte {
+	for ; p.at < len(p.b); p.at++ {
+		switch c := p.b[p.at]; c {
+		case ' ', '\t', '\n', '\r':
+		default:
+			return c
+		}
+	}
+	return 0
+}
+
+// take skips white space and the byte c, if that is next.
+func (p *plain) take(c byte) bool {
+	if p.peek() != c || p.at == len(p.b) {
+		return false
+	}
+	p.at++
+	return true
+}
+
+// plainByte marks what may stand in a plain string.
+var plainByte = func() (t [256]bool) {
+	for c := 0x20; c < 0x7f; c++ {
+		t[c] = c != '"' && c != '\\'
+	}
+	return t
+}()
+
+// str reads a string and returns what is between the quotes.
+func (p *plain) str() (s []byte, ok bool) {
+	if !p.take('"') {
+		return nil, false
+	}
+	from := p.at
+	for p.at < len(p.b) && plainByte[p.b[p.at]] {
+		p.at++
+	}
+	s = p.b[from:p.at]
+	if p.at == len(p.b) || p.b[p.at] != '"' {
+		return nil, false
+	}
+	p.at++
+	p.tokens++
+	return s, p.mode == scanFrame || len(s) <= MaxString
+}
+
+// value reads one value. name is the name that it stands under, "" in an array;
+// depth is that of what it stands in; ext says that this is inside ext.
+func (p *plain) value(name string, depth int, ext bool) bool {
+	switch c := p.peek(); {
+	case p.at == len(p.b) || p.tokens >= MaxTokens-2:
+		return false
+	case c == '"':
+		s, ok := p.str()
+		return ok && (p.mode != scanPayload || !mayBeAddress(s))
+	case c == '{' || c == '[':
+		if depth >= MaxDepth || p.mode == scanPayload && name == "sealed" && !ext {
+			return false
+		}
+		p.at++
+		p.tokens += 2 // with the closing one
+		if ext = ext || name == "ext"; c == '{' {
+			return p.object(depth+1, ext)
+		}
+		return p.array(depth+1, ext)
+	case c == '-' || c >= '0' && c <= '9':
+		return p.integer()
+	case c == 't':
+		return p.word("true")
+	case c == 'f':
+		return p.word("false")
+	case c == 'n':
+		return (p.mode != scanPayload || name == "prev") && p.word("null")
+	}
+	return false
+}
+
+func (p *plain) word(w string) bool {
+	if !strings.HasPrefix(string(p.b[p.at:min(len(p.b), p.at+len(w))]), w) {
+		return false
+	}
+	p.at += len(w)
+	p.tokens++
+	return true
+}
+
+// integer reads an integer whose size is beyond doubt.
+func (p *plain) integer() bool {
+	negative := p.b[p.at] == '-'
+	if negative {
+		p.at++
+	}
+	from := p.at
+	for p.at < len(p.b) && p.b[p.at] >= '0' && p.b[p.at] <= '9' {
+		p.at++
+	}
+	p.tokens++
+	n := p.at - from
+	if n == 0 || n > 15 || p.b[from] == '0' && (n > 1 || negative) {
+		return false
+	}
+	if p.at == len(p.b) {
+		return true
+	}
+	switch p.b[p.at] { // a fraction or an exponent is none of these
+	case ',', '}', ']', ' ', '\t', '\n', '\r':
+		return true
+	}
+	return false
+}
+
+func (p *plain) object(depth int, ext bool) bool {
+	if p.take('}') {
+		return true
+	}
+	var names [maxPlainNames][]byte
+	for n := 0; ; n++ {
+		name, ok := p.str()
+		if !ok || n == maxPlainNames || !p.take(':') {
+			return false
+		}
+		for _, other := range names[:n] {
+			if string(other) == string(name) {
+				return false
+			}
+		}
+		names[n] = name
+		if p.mode == scanPayload && !plainName(name, ext) {
+			return false
+		}
+		if !p.value(string(name), depth, ext) {
+			return false
+		}
+		if !p.take(',') {
+			return p.take('}')
+		}
+	}
+}
+
+func (p *plain) array(depth int, ext bool) bool {
+	if p.take(']') {
+		return true
+	}
+	for {
+		if !p.value("", depth, ext) {
+			return false
+		}
+		if !p.take(',') {
+			return p.take(']')
+		}
+	}
+}
+
+// plainName reports that a name of a statement needs no second look: it is a known
+// one, or (in ext) short and of lower-case letters, and none that must be sealed.
+func plainName(name []byte, ext bool) bool {
+	if plainNames[string(name)] {
+		return true
+	}
+	if !ext || len(name) > 64 {
+		return false
+	}
+	for _, c := range name {
+		if c < 'a' || c > 'z' {
+			return false
+		}
+	}
+	return !sealedOnly[string(name)]
+}
+
+// plainNames are the known names of statements that checkName lets pass.
+var plainNames = func() map[string]bool {
+	m := map[string]bool{}
+	for folded, name := range knownNames {
+		if !sealedOnly[folded] {
+			m[name] = true
+		}
+	}
+	return m
+}()
+
+// mayBeAddress reports whether looksLikeEmail needs to be asked.
+func mayBeAddress(s []byte) bool {
+	for _, c := range s {
+		if c == '@' {
+			return true
+		}
+	}
+	return len(s) > 3 && (s[0] == 'm' || s[0] == 't') && looksLikeEmail(string(s))
+}
+
+// plainDSSE reads an envelope of plain spelling with its names in any order; ok is
+// false for every other one, good or bad. Payload type and limits are left to the
+// caller; keyid and signature are as in the JSON.
+func plainDSSE(b []byte) (w dsseWire, ok bool) {
+	p := plain{b: b, mode: scanFrame}
+	var seen [3]bool
+	if !p.take('{') {
+		return w, false
+	}
+	for {
+		name, ok := p.str()
+		if !ok || !p.take(':') {
+			return w, false
+		}
+		field := 0
+		switch string(name) {
+		case "payloadType":
+			w.PayloadType, ok = p.text()
+		case "payload":
+			field = 1
+			w.Payload, ok = p.text()
+		case "signatures":
+			field = 2
+			w.Signatures, ok = p.signatures()
+		default:
+			return w, false
+		}
+		if !ok || seen[field] {
+			return w, false
+		}
+		seen[field] = true
+		if !p.take(',') {
+			return w, p.take('}') && p.end()
+		}
+	}
+}
+
+func (p *plain) text() (string, bool) {
+	s, ok := p.str()
+	return string(s), ok
+}
+
+func (p *plain) signatures() (out []sigWire, ok bool) {
+	if !p.take('[') {
+		return nil, false
+	}
+	for len(out) <= entry.MaxSignatures {
+		var s sigWire
+		var seen [2]bool
+		if !p.take('{') {
+			return nil, false
+		}
+		for {
+			name, ok := p.str()
+			if !ok || !p.take(':') {
+				return nil, false
+			}
+			field := 0
+			switch string(name) {
+			case "keyid":
+				s.KeyID, ok = p.text()
+			case "sig":
+				field = 1
+				s.Sig, ok = p.text()
+			default:
+				return nil, false
+			}
+			if !ok || seen[field] {
+				return nil, false
+			}
+			seen[field] = true
+			if !p.take(',') {
+				break
+			}
+		}
+		if !p.take('}') {
+			return nil, false
+		}
+		out = append(out, s)
+		if !p.take(',') {
+			return out, p.take(']')
+		}
+	}
+	return nil, false
+}
+
+// strictBase64 refuses other trailing bits than zero; with the line breaks that it
+// skips ruled out, what it reads is canonical.
+var strictBase64 = base64.StdEncoding.Strict()

@@ -1,0 +1,122 @@
+package custody
+
+import (
+	"bytes"
+	"encoding/base64"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// plainSeeds are texts at the border between plain and not, good and bad.
+var plainSeeds = []string{
+	`{"_type":"x","subject":[{"uri":"a","digest":{"sha256":"b"}}],"predicate":{"chain":{"seq":0,"prev":null}}}`,
+	`{"ext":{"bench":"xxx","deep":[{"a":[1,2,{"b":null}]}],"prev":null}}`,
+	`{"ext":{"prev":null,"email":"x"}}`, `{"ext":{"Actor":"x"}}`, `{"ext":{"a.email":1}}`, `{"prev":null}`, `{"actor":null}`,
+	`{"sealed":{"person":{"alg":"a","digest":"b"}}}`, `{"ext":{"sealed":{"name":1}}}`, `{"sealed":1}`, `{"actor":"a@b.cd"}`,
+	`{"actor":"mailto:x"}`, `{"actor":"tel:+49"}`, `{"actor":"a@b"}`, `{"seq":-0}`, `{"seq":01}`, `{"seq":1.0}`, `{"seq":1e3}`,
+	`{"seq":999999999999999}`, `{"seq":9007199254740991}`, `{"seq":9007199254740992}`, `{"seq":-1}`, `{"seq":-}`, `{"seq":1x}`,
+	`{"a":1,"a":2}`, `{"actor":1,"actor":2}`, `{"ext":{"a":1,"a":2}}`, `{"actor":"\u0061"}`, "{\"actor\":\"\u00e4\"}", "{\"actor\":\"\xff\"}",
+	"{\"actor\":\"\x01\"}", "{\"actor\":\"\x7f\"}", `{"actor":"x"} `, `{"actor":"x"}x`, `{"actor":"x"}{}`, ``, ` `, `1`, `-1 `, `"a"`, `true`, `truex`, `nul`, `null`, `[]`, `[1,]`, `{,}`,
+	`{"actor":1,}`, `{"actor"}`, `{"actor":}`, `{"actor":tru}`, "\x00", "{\"actor\":1}\x00", "\ufeff{}", `{"ext":[[[[{"phone":1}]]]]}`, `{"ext":{"phone":1}}`,
+	strings.Repeat(`[`, MaxDepth) + strings.Repeat(`]`, MaxDepth), strings.Repeat(`[`, MaxDepth+1) + strings.Repeat(`]`, MaxDepth+1),
+	`{"ext":{"a":"` + strings.Repeat("x", MaxString) + `"}}`, `{"ext":{"a":"` + strings.Repeat("x", MaxString+1) + `"}}`,
+	`[` + strings.Repeat(`1,`, MaxTokens) + `1]`, `[` + strings.Repeat(`1,`, MaxTokens-4) + `1]`,
+	`{"payloadType":"a","payload":"b","signatures":[{"keyid":"c","sig":"d"}]}`, `{"signatures":[{"sig":"d","keyid":"c"},{}],"payload":"b"}`,
+	`{"payloadType":"a","payload":"b","signatures":[{"keyid":"c","sig":"d"},]}`, `{"payload":"a","payload":"b"}`, `{"payload":null}`, `{"signatures":[]}`, `{"x":1}`,
+	`{"signatures":[{"keyid":"c","keyid":"d"}]}`, ` { "payload" : "b" } `, `{"payloadtype":"a"}`, `{"payload":"\/"}`,
+}
+
+// checkPlain holds the plain reader to the strict one.
+func checkPlain(t *testing.T, b []byte) (payload, frame bool) {
+	t.Helper()
+	for _, mode := range []scanMode{scanFrame, scanValue, scanPayload} {
+		if !plainJSON(b, mode) {
+			continue
+		}
+		payload = payload || mode == scanPayload
+		if _, err := scanJSON(b, mode); err != nil {
+			t.Fatalf("mode %d: plain says yes to %q, the strict reader %v", mode, b, err)
+		}
+	}
+	if w, ok := plainDSSE(b); ok {
+		frame = true
+		var want dsseWire
+		if err := decodeStrict(b, &want); err != nil || !reflect.DeepEqual(w, want) {
+			t.Fatalf("plain reads %q as %+v, the strict reader as %+v (%v)", b, w, want, err)
+		}
+	}
+	return payload, frame
+}
+
+func TestPlain(t *testing.T) {
+	payloads, frames := 0, 0
+	for _, s := range plainSeeds {
+		p, f := checkPlain(t, []byte(s))
+		if p {
+			payloads++
+		}
+		if f {
+			frames++
+		}
+	}
+	if payloads < 5 || frames < 2 {
+		t.Errorf("only %d texts are plain as payloads, %d as envelopes", payloads, frames)
+	}
+	const spice = "\"{}[],:0-e.\\ nx@\x7f\x80"
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 20_000 { // bent in a byte or two
+		b := []byte(plainSeeds[rng.IntN(len(plainSeeds))])
+		if len(b) == 0 || len(b) > 1000 {
+			continue
+		}
+		for range 1 + rng.IntN(2) {
+			switch i := rng.IntN(len(b)); rng.IntN(3) {
+			case 0:
+				b[i] = spice[rng.IntN(len(spice))]
+			case 1:
+				b = append(b[:i:i], b[min(i+1, len(b)-1):]...)
+			default:
+				j := rng.IntN(len(b))
+				b = append(b[:i:i], bytes.Clone(b[min(i, j):])...)
+			}
+			if len(b) == 0 {
+				break
+			}
+		}
+		checkPlain(t, b)
+	}
+}
+
+func FuzzPlain(f *testing.F) {
+	for _, s := range plainSeeds {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) { checkPlain(t, b) })
+}
+
+// decodeBase64 takes exactly what encoding gives back.
+func TestBase64IsCanonical(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for _, s := range []string{"", "AA==", "AB==", "AAA=", "AAB=", "AAAA", "AA", "AA=", "A===", "AA==\n", "\nAA==", "AA\r\n==", "AA==AA==", "-_==", "AA ==", "A"} {
+		checkBase64(t, s)
+	}
+	for range 2000 {
+		b := make([]byte, rng.IntN(20))
+		for i := range b {
+			b[i] = "AB/+=9\n"[rng.IntN(7)]
+		}
+		checkBase64(t, string(b))
+	}
+}
+
+func checkBase64(t *testing.T, s string) {
+	t.Helper()
+	want, err := base64.StdEncoding.DecodeString(s)
+	canonical := err == nil && base64.StdEncoding.EncodeToString(want) == s
+	got, err := decodeBase64(s)
+	if (err == nil) != canonical || canonical && !bytes.Equal(got, want) {
+		t.Errorf("%q: read as %x, %v; canonical: %t", s, got, err, canonical)
+	}
+}

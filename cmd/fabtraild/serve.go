@@ -122,6 +122,8 @@ type serveFlags struct {
 	tlsCert, tlsKey, tlsC string
 	noFindings            bool
 	connections           int
+	cluster               clusterFlags
+	follow                bool
 }
 
 func serveCmd() *cobra.Command {
@@ -134,7 +136,11 @@ func serveCmd() *cobra.Command {
 The first start with --witness writes DIR/trust/policy.txt; later starts need no
 such flags. Statements are acknowledged when their checkpoint has the quorum of
 cosignatures. Index witnesses recompute the index before they cosign, and make
-completeness checked; they count towards the quorum with --count-index.`,
+completeness checked; they count towards the quorum with --count-index.
+
+With --engine trillian, a Trillian cluster keeps the entries, and any number of
+read replicas (--follow) serve them beside the one node that signs. A replica needs
+of the ledger's data folder a copy of DIR/trust alone.`,
 		Example: `  fabtraild serve --data ./ledger
   fabtraild serve --data ./ledger --listen 127.0.0.1:8080 --quorum 2 \
     --witness http://127.0.0.1:8101=./w1/trust/witness.vkey \
@@ -160,6 +166,8 @@ completeness checked; they count towards the quorum with --count-index.`,
 	fl.StringVar(&f.tlsKey, "tls-key", "", "private key of the certificate (PEM)")
 	fl.StringVar(&f.tlsC, "client-ca", "", "CA (PEM) of parties' client certificates: one with an enrolled key stands for its party")
 	fl.IntVar(&f.connections, "max-connections", node.DefaultConnections, "connections open at once; more take the place of those idle longest")
+	f.cluster.addEngine(fl)
+	fl.BoolVar(&f.follow, "follow", false, "serve reads only, following the node that signs; needs --engine trillian")
 	fl.BoolVar(&f.noFindings, "no-findings", false, "do not publish findings of the ledger's own")
 	c.MarkFlagsRequiredTogether("tls-cert", "tls-key")
 	c.MarkFlagsRequiredTogether("jwks", "issuer", "issuer-scope", "issuer-party")
@@ -195,12 +203,19 @@ func (f serveFlags) setPolicy() error {
 }
 
 func serve(c *cobra.Command, f serveFlags) error {
+	cluster, err := f.cluster.cluster(node.Folder(f.dir))
+	if err != nil {
+		return err
+	}
+	if f.follow && (cluster == nil || len(f.witnesses)+len(f.index) > 0) {
+		return cli.Usagef("--follow needs --engine trillian, and takes its witnesses from DIR/trust/policy.txt")
+	}
 	if err := f.setPolicy(); err != nil {
 		return err
 	}
 	log := logger(c)
 	n, err := node.Open(c.Context(), node.Config{
-		Folder: node.Folder(f.dir), Log: log, JWKS: f.jwks, Issuer: f.issuer,
+		Folder: node.Folder(f.dir), Log: log, Cluster: cluster, Follow: f.follow, JWKS: f.jwks, Issuer: f.issuer,
 		IssuerScopes: f.issuerScopes, IssuerParties: f.issuerParties, IssuerMethods: f.issuerMethods, NoDetector: f.noFindings, MaxConnections: f.connections,
 	})
 	if err != nil {

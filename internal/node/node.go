@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,7 @@ import (
 	"fabtrail.dev/fabtrail/custody/view"
 	"fabtrail.dev/fabtrail/ledger"
 	"fabtrail.dev/fabtrail/ledger/checkpoint"
+	"fabtrail.dev/fabtrail/ledger/trillian"
 	"fabtrail.dev/fabtrail/witness"
 )
 
@@ -44,6 +46,13 @@ type Config struct {
 	// NoFollow keeps the views as they are: nobody reads them, as in measurements
 	// of the ledger itself.
 	NoFollow bool
+	// Cluster, if set, is the Trillian cluster that keeps the entries instead of the
+	// embedded engine. Its Origin is filled in here.
+	Cluster *trillian.Config
+	// Follow makes a read replica of a ledger on a cluster: it needs the trust folder
+	// alone, reads entries and published notes from the cluster, checks them against
+	// the policy, and takes no statements.
+	Follow bool
 	// Manual leaves heartbeats and fresh cosignatures to calls of Tick.
 	Manual bool
 }
@@ -58,7 +67,9 @@ type Node struct {
 	registry *prometheus.Registry
 	members  *answer.Manifests
 	entries  *answer.Entries
-	operator *operator
+	operator *operator         // nil in a read replica
+	engine   *trillian.Engine  // nil with the embedded engine; the ledger closes it
+	followed atomic.Int64      // when a read replica last reached the cluster, Unix nanoseconds
 	asked    []checkpoint.VKey // the witnesses that are asked for cosignatures
 
 	stop    context.CancelFunc
@@ -81,8 +92,14 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if !cfg.NoFollow {
 		n.work(run, "views", n.follow)
 	}
-	if !cfg.Manual {
+	if !cfg.Manual && !cfg.Follow {
 		n.work(run, "cosignatures", n.complete)
+	}
+	switch {
+	case cfg.Follow:
+		n.work(run, "following", n.followNotes)
+	case n.engine != nil:
+		n.work(run, "notes", n.share)
 	}
 	return n, nil
 }
@@ -105,10 +122,7 @@ func open(ctx context.Context, cfg Config, before func() error) (*Node, error) {
 			n.Close()
 		}
 	}()
-	if err := n.openLedger(ctx); err != nil {
-		return nil, err
-	}
-	if err := n.postCharter(ctx); err != nil {
+	if err := n.start(ctx); err != nil {
 		return nil, err
 	}
 	var err error
@@ -120,14 +134,38 @@ func open(ctx context.Context, cfg Config, before func() error) (*Node, error) {
 	if n.views, err = view.Open(cfg.Folder.views()); err != nil {
 		return nil, fmt.Errorf("views: %w (they can be made anew: fabtraild rebuild)", err)
 	}
-	if n.operator, err = newOperator(cfg.Folder); err != nil {
-		return nil, err
+	if !cfg.Follow {
+		if n.operator, err = newOperator(cfg.Folder); err != nil {
+			return nil, err
+		}
 	}
 	if n.api, err = n.newAPI(); err != nil {
 		return nil, err
 	}
 	ok = true
 	return n, nil
+}
+
+// start opens the ledger, and posts the charter if that is for this node to do.
+func (n *Node) start(ctx context.Context) error {
+	if n.cfg.Follow {
+		n.cfg.NoDetector = true // findings are published by the node that signs
+		return n.openReplica(ctx)
+	}
+	if err := n.openLedger(ctx); err != nil {
+		return err
+	}
+	if err := n.cfg.Folder.shareTokenKey(); err != nil {
+		return err
+	}
+	return n.postCharter(ctx)
+}
+
+func (n *Node) logf(format string, a ...any) { n.cfg.Log.Info(fmt.Sprintf(format, a...)) }
+
+func (n *Node) onFail(err error) {
+	n.cfg.Log.Error("the ledger has stopped", "error", err)
+	n.fail(err)
 }
 
 // manifestCache bounds the manifest members kept parsed, over all manifests.
@@ -158,11 +196,7 @@ func (n *Node) openLedger(ctx context.Context) error {
 	cfg := ledger.Config{
 		Dir: f.ledger(), Origin: n.origin, Signer: signer, App: app{},
 		Policy: policy, Clock: n.cfg.Clock, CosignWait: n.cfg.CosignWait, Manual: n.cfg.Manual,
-		Logf: func(format string, a ...any) { n.cfg.Log.Info(fmt.Sprintf(format, a...)) },
-		OnFail: func(err error) {
-			n.cfg.Log.Error("the ledger has stopped", "error", err)
-			n.fail(err)
-		},
+		Logf: n.logf, OnFail: n.onFail,
 	}
 	if len(policy.Witnesses()) > 0 {
 		collector, err := n.collector(signer.VKey(), policy)
@@ -176,6 +210,9 @@ func (n *Node) openLedger(ctx context.Context) error {
 		}
 		cfg.Cosigner = collector
 		cfg.WitnessNotes = func(ctx context.Context) [][]byte { return witnessNotes(ctx, collector) }
+	}
+	if err := n.openEngine(ctx, &cfg); err != nil {
+		return err
 	}
 	n.ledger, err = ledger.Open(ctx, cfg)
 	return err

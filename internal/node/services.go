@@ -3,7 +3,6 @@ package node
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
 	"io/fs"
@@ -26,13 +25,9 @@ const TokenIssuer = "fabtrail"
 const CertificateIssuer = "certificate"
 
 func (n *Node) newAPI() (*api.API, error) {
-	key, err := n.cfg.Folder.TokenKey()
+	pub, err := n.tokenKey()
 	if err != nil {
 		return nil, err
-	}
-	pub, ok := key.Public().(ed25519.PublicKey)
-	if !ok {
-		return nil, errors.New("the token key is not Ed25519")
 	}
 	issuers := []api.Issuer{{Name: TokenIssuer, Keys: api.LocalKeys(pub), Scopes: api.Scopes, Parties: []string{api.AnyParty}}}
 	if n.cfg.JWKS != "" {
@@ -217,6 +212,9 @@ func (n *Node) Ready(context.Context) []api.Reason {
 	var reasons []api.Reason
 	if err := n.ledger.Err(); err != nil {
 		reasons = append(reasons, api.Reason{Code: "stopped", Detail: "the ledger has stopped writing and must be restarted"})
+	}
+	if n.cfg.Follow && time.Since(time.Unix(0, n.followed.Load())) > lateAfter {
+		reasons = append(reasons, api.Reason{Code: "behind", Detail: "the cluster has not answered for a minute: what is published stands still"})
 	}
 	published, signed := n.ledger.Published(), n.ledger.Signed()
 	if published.Checkpoint() == nil {

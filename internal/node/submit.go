@@ -225,6 +225,8 @@ func asProblem(err error) error {
 		return problem.New("overloaded", "", "too much is in flight").WithHint("try again a little later")
 	case errors.Is(err, ledger.ErrStorageFull):
 		return problem.New("storage_full", "", "the disk is below its watermark; reads go on")
+	case errors.Is(err, ledger.ErrReplica):
+		return problem.New("not_signing", "", "this node only serves reads").WithHint("post to the node that signs")
 	case errors.Is(err, ledger.ErrFailed), errors.Is(err, ledger.ErrClosed):
 		return problem.New("not_signing", "", "the ledger has stopped taking statements").WithHint("submit again once it is back: nothing that was acknowledged is lost")
 	}

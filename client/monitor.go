@@ -129,10 +129,9 @@ type claim struct {
 // repeated, and the cursor has not moved. Everything else is in the Observation.
 func (m *Monitor) Look(ctx context.Context) (*Observation, error) {
 	o := &Observation{At: m.now(), Alarms: []Alarm{}, Witnesses: []WitnessSeen{}}
-	last, err := remembered(m.Memory, m.Trust, m.Trust.Log.Name)
-	if err != nil {
-		o.alarm(AlarmMemory, "", "what this monitor remembers is damaged, which says nothing about the log: %v", err)
-		return o, nil
+	last, damaged := remembered(m.Memory, m.Trust, m.Trust.Log.Name)
+	if damaged != nil { // the rest can be looked at, but the cursor stays for its owner to see to
+		o.alarm(AlarmMemory, "", "what this monitor remembers is damaged, which says nothing about the log: %v", damaged)
 	}
 	// The witnesses first: what they have cosigned by now, the log should have
 	// published when it is asked a moment later.
@@ -164,7 +163,8 @@ func (m *Monitor) Look(ctx context.Context) (*Observation, error) {
 	}
 	if accepted {
 		m.withheld(o, waiting)
-	} else {
+	}
+	if !accepted || damaged != nil {
 		published = nil // compared, and no more
 	}
 	for _, f := range o.Forks {

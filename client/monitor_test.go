@@ -347,6 +347,19 @@ func TestMonitorDamagedMemory(t *testing.T) {
 	if r := look(t, o.monitor(mem, &forks), "memory"); !r.Blind() {
 		t.Error("a damaged memory speaks against the log")
 	}
+	// What does not rest on it is still looked at; the damaged file stays as it is.
+	o.note = o.sign(o.cp(o.tree, 10), "w1", "index")
+	if r := look(t, o.monitor(mem, &forks), "memory", "quorum"); r.Blind() || r.Advanced {
+		t.Errorf("beside a damaged memory: %+v", r)
+	}
+	o.publish(10)
+	o.views["w2"] = o.sign(o.cp(o.fork(3), 10), "w2")
+	look(t, o.monitor(mem, &forks), "memory", "fork")
+	if len(forks) != 1 || string(mem[answertest.Origin]) != "damaged" {
+		t.Errorf("%d fork proofs, and the memory became %q", len(forks), mem[answertest.Origin])
+	}
+	o.publish(10)
+	forks = nil
 	m := o.monitor(mem, &forks)
 	mem = memory{m.pendingName("w2"): []byte("damaged")}
 	look(t, o.monitor(mem, &forks), "memory w2")

@@ -179,7 +179,11 @@ func printRound(w io.Writer, o *client.Observation, maxLag time.Duration) {
 	if o.Indexed {
 		index = "index checked"
 	}
-	fmt.Fprintf(w, "%s  %s  size %d  cosigned %s ago  %s\n", o.At.UTC().Format(time.RFC3339), word, o.Size, max(o.Age, 0).Round(time.Second), index)
+	what := "no checkpoint was accepted"
+	if o.Root != "" {
+		what = fmt.Sprintf("size %d  cosigned %s ago  %s", o.Size, max(o.Age, 0).Round(time.Second), index)
+	}
+	fmt.Fprintf(w, "%s  %s  %s\n", o.At.UTC().Format(time.RFC3339), word, what)
 	for _, s := range o.Witnesses {
 		if s.Time == 0 || s.Lag > maxLag {
 			continue // an alarm says it

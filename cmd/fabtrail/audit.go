@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -54,7 +55,7 @@ should have refused; 3 it could not be read.`,
 			if err != nil {
 				return cli.WithCode(cli.CouldNot, err)
 			}
-			if err := cli.Print(c, map[string]any{"ok": sum.AccusedCount == 0, "summary": sum, "cosigners": names(seen)}, func(w io.Writer) { audited(w, seen, sum) }); err != nil {
+			if err := cli.Print(c, map[string]any{"ok": sum.AccusedCount == 0, "summary": sum, "cosigners": cosigners(seen)}, func(w io.Writer) { audited(w, seen, sum) }); err != nil {
 				return err
 			}
 			if sum.AccusedCount > 0 {
@@ -67,8 +68,8 @@ should have refused; 3 it could not be read.`,
 	return c
 }
 
-func names(s *client.Seen) []string {
-	var out []string
+func cosigners(s *client.Seen) []string {
+	out := []string{}
 	for _, x := range s.Cosigs {
 		out = append(out, x.Name)
 	}
@@ -94,7 +95,11 @@ func audited(w io.Writer, seen *client.Seen, s client.Summary) {
 		word = cli.Colour(w, "red", "ACCUSED")
 	}
 	fmt.Fprintf(w, "%s  size %d  root %s  state %s  findings %s (%d)  rules %s\n", word, s.Size, s.Root, s.StateDigest, s.FindingsDigest, s.Findings, s.RuleSet)
-	fmt.Fprintf(w, "cosigned by %v\n", names(seen))
+	who := "nobody"
+	if by := cosigners(seen); len(by) > 0 {
+		who = strings.Join(by, ", ")
+	}
+	fmt.Fprintf(w, "cosigned by %s\n", who)
 	for _, a := range s.Accused {
 		fmt.Fprintf(w, "  entry %d should have been refused: %s\n", a.Index, a.Reason)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"archive/tar"
 	"crypto"
 	"errors"
 	"fmt"
@@ -24,7 +25,8 @@ import (
 )
 
 func exportCmd() *cobra.Command {
-	c := &cobra.Command{Use: "export", Short: "Write what the ledger proves in other systems' formats"}
+	c := &cobra.Command{Use: "export", Short: "Write what the ledger proves in other systems' formats",
+		Example: "  fabtrail export layout - --server https://ledger.example --trust ./trust --sign auditor.pem --out ./route < label.txt"}
 	c.AddCommand(exportLayoutCmd())
 	return c
 }
@@ -58,10 +60,14 @@ gives it (see 'fabtrail verify receipt').
 A layout says what was so when it was made: it expires, and a recall that comes later is
 not in it. The folder holds what the statements say in clear.
 
-Exit codes are those of 'fabtrail verify'; 1 also says that the unit is good but its
-history cannot be exported, and why.`,
+CODE may be -, which reads it from standard input.
+
+Exit codes: those of 'fabtrail verify' (0 exported, 1 check-before-use or do-not-install,
+2 wrong command line, 3 could not verify, 4 not in this ledger, 5 status only); 1 also
+says that the unit is good but its history cannot be exported, and why.`,
 		Example: `  fabtrail export layout 'https://id.gs1.org/01/09506000134352/21/SN-1?k=mPEOG3nCqRF8uFgmNQx3xA' \
     --server https://ledger.example --trust ./trust --sign auditor.pem --out ./SN-1
+  fabtrail export layout - --server https://ledger.example --trust ./trust --sign auditor.pem --out - < label.txt > SN-1.tar
   in-toto verify --layout ./SN-1/root.layout --layout-keys ./SN-1/exporter-1.pub --link-dir ./SN-1`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return f.run(c, args[0]) },
@@ -70,13 +76,15 @@ history cannot be exported, and why.`,
 	fl := c.Flags()
 	fl.StringVar(&f.key, "key", "", "pedigree key, if it is not in the code")
 	fl.StringArrayVar(&f.sign, "sign", nil, "your private key file, which signs the layout; repeatable")
-	fl.StringVar(&f.out, "out", "", "folder to write; must not exist, or be empty")
+	fl.StringVar(&f.out, "out", "", "folder to write; must not exist, or be empty; - writes its files as a tar archive to standard output")
 	fl.StringVar(&f.expires, "expires", "30d", "when the layout expires: days from now (30d), a duration (36h), or a time (RFC 3339)")
 	fl.StringVar(&f.state, "state", "", "folder that remembers the last checkpoint of each log (default: your state folder)")
 	fl.DurationVar(&f.maxAge, "max-age", client.DefaultMaxAge, "how old the witnesses' cosignatures may be")
 	_ = c.MarkFlagRequired("sign")
 	_ = c.MarkFlagRequired("out")
 	_ = c.MarkFlagDirname("out")
+	_ = c.MarkFlagDirname("state")
+	cli.Nothing(c, "key", "expires", "max-age")
 	return c
 }
 
@@ -105,7 +113,13 @@ func (f *exportFlags) run(c *cobra.Command, code string) error {
 	if err != nil {
 		return err
 	}
-	if left, err := os.ReadDir(f.out); err == nil && len(left) > 0 {
+	if code, err = readCode(c.InOrStdin(), code); err != nil {
+		return err
+	}
+	if f.out == "-" && cli.JSON(c) {
+		return cli.Usagef("--out - and --json both need standard output")
+	}
+	if left, err := os.ReadDir(f.out); f.out != "-" && err == nil && len(left) > 0 {
 		return cli.Usagef("--out %s is not empty", f.out)
 	}
 	signers, err := readKeys(f.sign)
@@ -122,7 +136,7 @@ func (f *exportFlags) run(c *cobra.Command, code string) error {
 	}
 	mem, err := newMemory(f.state, t)
 	if err != nil {
-		return err
+		return notOfUnit(err)
 	}
 	v := client.Verifier{Remote: r, Trust: t, Memory: mem, MaxAge: f.maxAge}
 	rep, err := v.VerifyUnit(c.Context(), code, f.key)
@@ -131,7 +145,7 @@ func (f *exportFlags) run(c *cobra.Command, code string) error {
 	}
 	if rep.Fork != nil {
 		if err := saveFork(c, rep.Fork); err != nil {
-			return err
+			return notOfUnit(err)
 		}
 	}
 	if rep.History == nil {
@@ -149,10 +163,21 @@ func (f *exportFlags) run(c *cobra.Command, code string) error {
 		}
 		return err
 	}
-	if err := writeExport(f.out, export, signers); err != nil {
-		return err
+	if f.out != "-" {
+		if err := writeExport(f.out, export, signers); err != nil {
+			return notOfUnit(err)
+		}
+		return printExport(c, rep, export, f.out, expires)
 	}
-	return printExport(c, rep, export, f.out, expires)
+	tmp, err := os.MkdirTemp("", "fabtrail-export-")
+	if err != nil {
+		return notOfUnit(err)
+	}
+	defer os.RemoveAll(tmp)
+	if err := writeExport(filepath.Join(tmp, "route"), export, signers); err != nil {
+		return notOfUnit(err)
+	}
+	return notOfUnit(writeTar(c.OutOrStdout(), filepath.Join(tmp, "route"), rep.AsOf.Time))
 }
 
 // notExported says why there is nothing to export, where there is no history.
@@ -241,15 +266,47 @@ func writeExport(out string, e *layout.Export, signers []crypto.Signer) error {
 	return nil
 }
 
+// writeTar writes the files of a folder as one archive, in the order of their names and
+// dated as the checkpoint that they rest on.
+func writeTar(w io.Writer, dir, at string) error {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	when, err := time.Parse(time.RFC3339, at)
+	if err != nil { // without witnesses nobody vouches for a time
+		when = time.Unix(0, 0)
+	}
+	t := tar.NewWriter(w)
+	for _, f := range files {
+		b, err := os.ReadFile(filepath.Join(dir, f.Name()))
+		if err != nil {
+			return err
+		}
+		if err := t.WriteHeader(&tar.Header{Name: f.Name(), Mode: 0o644, Size: int64(len(b)), ModTime: when, Format: tar.FormatPAX}); err != nil {
+			return err
+		}
+		if _, err := t.Write(b); err != nil {
+			return err
+		}
+	}
+	return t.Close()
+}
+
 func printExport(c *cobra.Command, rep *client.Report, e *layout.Export, out string, expires time.Time) error {
 	v := map[string]any{
 		"uri": rep.URI, "verdict": rep.Word, "folder": out, "layout": filepath.Join(out, layout.LayoutFile), "steps": e.Steps,
 		"links": len(e.Links), "receipts": e.Receipts, "expires": expires.UTC().Format(time.RFC3339), "notes": e.Notes,
 	}
+	who := namesOf(rep)
 	return cli.Print(c, v, func(w io.Writer) {
 		fmt.Fprintf(w, "%s  %s\n\n", rep.URI, cli.Colour(w, wordColour[rep.Word], string(rep.Word)))
 		for _, s := range e.Steps {
-			fmt.Fprintf(w, "  %-22s %s\n", s.Name, strings.Join(s.Parties, " -> "))
+			parties := make([]string, len(s.Parties))
+			for i, p := range s.Parties {
+				parties[i] = who.of(p)
+			}
+			fmt.Fprintf(w, "  %-22s %s\n", s.Name, strings.Join(parties, " -> "))
 		}
 		fmt.Fprintf(w, "\n%d links in %s, %d of them with the ledger's receipt; expires %s\n", len(e.Links), out, e.Receipts, v["expires"])
 		fmt.Fprintln(w, "Your key vouches for it. in-toto's verifier accepts it:")

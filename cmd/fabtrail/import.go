@@ -24,7 +24,8 @@ import (
 )
 
 func importCmd() *cobra.Command {
-	c := &cobra.Command{Use: "import", Short: "Turn other systems' records into statements"}
+	c := &cobra.Command{Use: "import", Short: "Turn other systems' records into statements",
+		Example: "  fabtrail import epcis capture.jsonld --party https://id.gs1.org/417/9506000140001"}
 	c.AddCommand(importEPCISCmd())
 	return c
 }
@@ -34,6 +35,7 @@ type importFlags struct {
 	party, key, secret, out string
 	openings                string
 	knownOnly               bool
+	written                 int // statements written to out
 }
 
 func importEPCISCmd() *cobra.Command {
@@ -45,8 +47,9 @@ func importEPCISCmd() *cobra.Command {
 events, sign them with your key, and submit them. For every event it says what became
 of it: a statement, a sighting, evidence only (why), or refused (line, field, why).
 
-Without --server nothing is looked up or sent: it shows what would become of the
-document on an empty ledger where all parties are enrolled. With --out the signed
+Without --key nothing is signed or sent. Without --server nothing is looked up either:
+it shows what would become of the document on an empty ledger where all parties are
+enrolled. With --out the signed
 statements are written to a folder instead of being submitted. Importing a document
 twice is harmless: events are recognised by their EPCIS event hash.
 
@@ -55,7 +58,11 @@ Keep it: with the same secret the same document gives the same statements.
 
 What must not stand in the open, such as the exact place of an installation, is
 sealed. --openings is the file that its openings are added to; only who has them can
-show what was sealed.`,
+show what was sealed.
+
+Exit codes: 0 every event has an outcome and none was refused; 1 the document is not
+valid, or an event or statement was refused; 2 wrong command line; 3 the ledger could
+not be reached; 130 interrupted.`,
 		Example: `  fabtrail import epcis capture.jsonld --party https://id.gs1.org/417/9506000140001
   fabtrail import epcis capture.jsonld --party https://id.gs1.org/417/9506000140001 --key acme.pem --secret acme.secret \
     --server https://ledger.example --trust ./trust --token acme.token`,
@@ -63,7 +70,7 @@ show what was sealed.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			b, err := os.ReadFile(args[0])
 			if err != nil {
-				return err
+				return cli.WithCode(cli.Usage, err)
 			}
 			doc, err := epcis.Parse(b)
 			if err != nil {
@@ -80,6 +87,8 @@ show what was sealed.`,
 	c.Flags().StringVar(&f.openings, "openings", "", "file to add the openings of sealed groups to (default: KEYFILE.openings)")
 	c.Flags().BoolVar(&f.knownOnly, "known-only", false, "refuse events on units that the ledger does not know")
 	_ = c.MarkFlagRequired("party")
+	_ = c.MarkFlagDirname("out")
+	cli.Nothing(c, "party")
 	return c
 }
 
@@ -156,6 +165,7 @@ func (f *importFlags) deliver(c *cobra.Command, plan *epcis.Plan) ([]client.Outc
 		return nil, err
 	}
 	if f.out != "" {
+		f.written = len(envelopes)
 		return nil, writeAll(f.out, plan, envelopes)
 	}
 	if f.server == "" || len(envelopes) == 0 {
@@ -287,7 +297,7 @@ func (f *importFlags) report(c *cobra.Command, doc *epcis.Document, plan *epcis.
 		events = append(events, e)
 	}
 	defects := ofDocument(doc)
-	v := map[string]any{"valid": doc.Valid(), "problems": defects, "notes": doc.Notes, "events": events, "counts": plan.Counts, "refusedAtTheDoor": refusedAtDoor, "sent": len(sent)}
+	v := map[string]any{"valid": doc.Valid(), "problems": defects, "notes": doc.Notes, "events": events, "counts": plan.Counts, "refusedAtTheDoor": refusedAtDoor, "sent": len(sent), "written": f.written}
 	if err := cli.Print(c, v, func(w io.Writer) {
 		for _, p := range defects {
 			fmt.Fprintf(w, "document: %s\n    %s\n", cli.Colour(w, "red", string(epcis.ResultRefused)), p.Error())
@@ -298,11 +308,9 @@ func (f *importFlags) report(c *cobra.Command, doc *epcis.Document, plan *epcis.
 		for i, e := range events {
 			printEvent(w, i, e, plan.Outcomes[i])
 		}
-		fmt.Fprintf(w, "\n%d events: %d became statements, %d sightings, %d evidence only, %d refused\n", len(events),
+		fmt.Fprintf(w, "\n%s: %d became statements, %d sightings, %d evidence only, %d refused\n", cli.Count(len(events), "event", "events"),
 			plan.Counts[epcis.ResultStatement], plan.Counts[epcis.ResultSighting], plan.Counts[epcis.ResultEvidence], plan.Counts[epcis.ResultRefused])
-		if f.server == "" {
-			fmt.Fprintln(w, "Nothing was sent: no --server was given, so this was planned for an empty ledger.")
-		}
+		fmt.Fprint(w, f.unsent())
 	}); err != nil {
 		return err
 	}
@@ -310,6 +318,19 @@ func (f *importFlags) report(c *cobra.Command, doc *epcis.Document, plan *epcis.
 		return cli.Quiet(cli.Failed)
 	}
 	return nil
+}
+
+// unsent says why nothing was sent; "" if something was meant to be.
+func (f *importFlags) unsent() string {
+	switch {
+	case f.out != "" && f.key != "":
+		return fmt.Sprintf("Nothing was sent: %s written to %s.\n", cli.Count(f.written, "statement was", "statements were"), f.out)
+	case f.server == "":
+		return "Nothing was sent: no --server was given, so this was planned for an empty ledger.\n"
+	case f.key == "":
+		return "Nothing was signed or sent: no --key was given.\n"
+	}
+	return ""
 }
 
 func printEvent(w io.Writer, i int, e imported, o *epcis.Outcome) {

@@ -2,8 +2,10 @@ package main
 
 import (
 	"crypto"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -37,6 +39,9 @@ it is the public key's ID: the SHA-256 of its SubjectPublicKeyInfo.`,
 				return err
 			}
 			f, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+			if errors.Is(err, fs.ErrExist) {
+				return fmt.Errorf("%s exists already, and a key is never written over another\n  do:    give another --out, or move the old key away if a new one is meant", out)
+			}
 			if err != nil {
 				return err
 			}
@@ -58,6 +63,7 @@ it is the public key's ID: the SHA-256 of its SubjectPublicKeyInfo.`,
 	c.Flags().StringVar(&algorithm, "algorithm", string(custody.Ed25519), "one of "+strings.Join(names, ", "))
 	c.Flags().StringVar(&out, "out", "", "file to write the private key to; must not exist")
 	_ = c.MarkFlagRequired("out")
+	cli.Words(c, "algorithm", custody.Algorithms()...)
 	return c
 }
 
@@ -77,11 +83,11 @@ func readKeys(files []string) ([]crypto.Signer, error) {
 func readKey(file string) (crypto.Signer, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
-		return nil, err
+		return nil, cli.WithCode(cli.Usage, err)
 	}
 	s, err := custody.ParsePrivateKey(b)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, cli.Usagef("%s: %w", file, err)
 	}
 	return s.Private(), nil
 }

@@ -14,7 +14,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"github.com/spf13/cobra"
+
+	"fabtrail.dev/fabtrail/internal/cli"
 )
 
 func TestMain(m *testing.M) {
@@ -73,21 +74,14 @@ func isJSON() {
 	}
 }
 
-// TestHelp: every command says what it does, and shows how.
+// TestHelp: every command says what it does, shows how with flags that exist, lists
+// its exit codes, and takes --json.
 func TestHelp(t *testing.T) {
-	var walk func(c *cobra.Command)
-	walk = func(c *cobra.Command) {
-		for _, sub := range c.Commands() {
-			walk(sub)
-		}
-		if c.Short == "" {
-			t.Errorf("%s does not say what it is", c.CommandPath())
-		}
-		if !c.HasSubCommands() && !strings.Contains(c.Example, c.CommandPath()) {
-			t.Errorf("%s has no example of itself", c.CommandPath())
-		}
+	c := root()
+	cli.Prepare(c)
+	for _, missing := range cli.Undocumented(c) {
+		t.Error(missing)
 	}
-	walk(root())
 }
 
 // exits runs a command and succeeds if that ends with the exit code given:

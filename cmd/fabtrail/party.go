@@ -15,6 +15,8 @@ func partyCmd() *cobra.Command {
 		Short: "Sign statements about parties and their keys",
 		Long: `Parties, their roles, sites and keys are statements in the log like any other. An
 enrolment is signed by the authorities, and by every key that it enrols.`,
+		Example: `  fabtrail party enrol https://id.gs1.org/417/9506000140001 --trust ./trust --name 'Acme Fab' --role maker \
+    --key acme.pem --authority authority.pem --out enrol-acme.json`,
 	}
 	c.AddCommand(partyEnrolCmd(), partyRevokeCmd())
 	return c
@@ -77,6 +79,8 @@ func partyEnrolCmd() *cobra.Command {
 	_ = c.MarkFlagRequired("name")
 	_ = c.MarkFlagRequired("role")
 	_ = c.MarkFlagRequired("authority")
+	cli.Words(c, "role", custody.Roles...)
+	cli.Nothing(c, "name", "site")
 	return c
 }
 
@@ -109,6 +113,7 @@ func partyRevokeCmd() *cobra.Command {
 	c.Flags().StringArrayVar(&f.keys, "key", nil, "private key file that signs; repeatable")
 	c.Flags().StringVar(&f.out, "out", "-", "file to write; - is standard output")
 	_ = c.MarkFlagRequired("key-id")
+	cli.Nothing(c, "key-id", "reason")
 	_ = c.MarkFlagRequired("key")
 	return c
 }

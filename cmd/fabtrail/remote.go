@@ -20,6 +20,7 @@ type remoteFlags struct {
 
 func (f *remoteFlags) add(c *cobra.Command, trust bool) {
 	c.Flags().StringVar(&f.server, "server", os.Getenv("FABTRAIL_SERVER"), "URL of the ledger (or $FABTRAIL_SERVER)")
+	cli.Nothing(c, "server")
 	c.Flags().StringVar(&f.token, "token", os.Getenv("FABTRAIL_TOKEN"), "file with a bearer token (or $FABTRAIL_TOKEN)")
 	if trust {
 		c.Flags().StringVar(&f.trust, "trust", os.Getenv("FABTRAIL_TRUST"), "trust folder (or $FABTRAIL_TRUST); see 'fabtrail trust'")

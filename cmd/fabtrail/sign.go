@@ -11,12 +11,14 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
 	"fabtrail.dev/fabtrail/client"
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/custody/gs1"
 	"fabtrail.dev/fabtrail/internal/cli"
+	"fabtrail.dev/fabtrail/internal/problem"
 	"fabtrail.dev/fabtrail/ledger/entry"
 )
 
@@ -50,15 +52,25 @@ or party. What the kind itself says is given as JSON with --body, as docs/format
 lists it; "from" of a release and "accepts" of an accept are filled in.
 
 A statement of custody follows the unit's latest one: name the file of that one, or
-its ID and seq, with --after; without it the statement is the unit's first.`,
+its ID and seq, with --after; without it the statement is the unit's first.
+
+The envelope goes to --out. On standard output it can be piped to 'fabtrail submit -';
+with --json it is there the member "envelope", beside its ID and label.`,
 		Example: `  fabtrail sign commission https://id.gs1.org/01/09506000134352/21/SN-1 --trust ./trust \
     --key acme.pem --actor https://id.gs1.org/417/9506000140001 --role maker \
     --body '{"kind":"device","lot":"L1"}' --pedigree --label label.txt --out commission.json
   fabtrail sign release https://id.gs1.org/01/09506000134352/21/SN-1 --trust ./trust --after commission.json \
     --key acme.pem --actor https://id.gs1.org/417/9506000140001 --role maker \
     --body '{"to":"https://id.gs1.org/417/9506000150000"}' --out release.json`,
-		Args:      cobra.ExactArgs(2),
-		ValidArgs: kinds,
+		Args: cobra.ExactArgs(2),
+		ValidArgsFunction: func(_ *cobra.Command, args []string, begun string) (fit []string, _ cobra.ShellCompDirective) {
+			for _, k := range kinds {
+				if len(args) == 0 && strings.HasPrefix(k, begun) {
+					fit = append(fit, k)
+				}
+			}
+			return fit, cobra.ShellCompDirectiveNoFileComp
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			t, err := f.trusted()
 			if err != nil {
@@ -86,6 +98,9 @@ its ID and seq, with --after; without it the statement is the unit's first.`,
 	fl.StringVar(&f.label, "label", "", "with --pedigree: file to write that code to, for whatever prints labels")
 	fl.StringVar(&f.out, "out", "-", "file to write; - is standard output")
 	_ = c.MarkFlagRequired("key")
+	cli.Words(c, "role", custody.Roles...)
+	cli.Nothing(c, "actor", "load", "at", "site", "country", "locode", "geo", "counter")
+	_ = c.MarkFlagDirname("trust")
 	return c
 }
 
@@ -109,6 +124,9 @@ func (f *signFlags) sign(c *cobra.Command, t *client.Trust, kind custody.Kind, s
 	}
 	var ev *custody.Event
 	if info.Event {
+		if f.actor == "" {
+			return cli.Usagef("who acts? a %s needs --actor, the URI of the party whose key signs", kind)
+		}
 		if ev, err = f.event(info); err != nil {
 			return err
 		}
@@ -124,6 +142,9 @@ func (f *signFlags) sign(c *cobra.Command, t *client.Trust, kind custody.Kind, s
 		}
 	}
 	payload, err := custody.NewPayload(kind, subject, t.Ledger, ev, body)
+	if p := problem.As(err); p != nil && p.Hint == "" && strings.HasPrefix(p.Field, "/predicate/") {
+		p.WithHint("what a %s says of its own is given with --body; docs/formats.md lists it", kind)
+	}
 	if err != nil {
 		return err
 	}
@@ -147,6 +168,18 @@ func (f *signFlags) write(c *cobra.Command, payload []byte, label string) error 
 		if err := os.WriteFile(f.label, []byte(label+"\n"), 0o600); err != nil {
 			return err
 		}
+	}
+	if f.out == "-" && cli.JSON(c) {
+		v := map[string]any{"id": id.String(), "envelope": jsontext.Value(envelope)}
+		if label != "" {
+			v["label"] = label
+		}
+		b, err := json.Marshal(v, json.Deterministic(true))
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s\n", b)
+		return err
 	}
 	if f.out == "-" {
 		_, err := fmt.Fprintf(c.OutOrStdout(), "%s\n", envelope)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
 	"fabtrail.dev/fabtrail/client"
@@ -39,7 +40,11 @@ func submitCmd() *cobra.Command {
 		Long: `Submit signed statements (DSSE envelopes; a file with one on each line, as NDJSON,
 is a batch; - is standard input) in their order. Submitting again is harmless: the
 ledger answers with the first receipt. With --trust every receipt is verified: the
-checkpoint's signatures, the quorum of witnesses, and the statement's inclusion.`,
+checkpoint's signatures, the quorum of witnesses, and the statement's inclusion.
+
+Exit codes: 0 all are in the ledger; 1 some were refused; 2 wrong command line; 3 the
+ledger could not be reached, or what became of some is not known: submit again;
+130 interrupted.`,
 		Example: `  fabtrail submit commission.json --server https://ledger.example --token acme.token --trust ./trust
   fabtrail submit morning.ndjson --manifest pallet.manifest --server https://ledger.example --token acme.token`,
 		Args: cobra.MinimumNArgs(1),
@@ -106,7 +111,7 @@ func readEnvelopes(stdin io.Reader, files []string) (names []string, envelopes [
 			b, err = os.ReadFile(f)
 		}
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, cli.WithCode(cli.Usage, err)
 		}
 		if _, err := custody.ParseDSSE(bytes.TrimSpace(b)); err == nil {
 			names, envelopes = append(names, f), append(envelopes, bytes.TrimSpace(b))
@@ -116,6 +121,12 @@ func readEnvelopes(stdin io.Reader, files []string) (names []string, envelopes [
 		// be the one to find that it is no statement.
 		if t := bytes.TrimSpace(b); len(t) > 0 && t[0] != '{' {
 			return nil, nil, cli.Usagef("%s does not begin like a signed statement (DSSE, a JSON object); nothing was sent", f)
+		}
+		if whole, some := jsonLines(b); whole {
+			names, envelopes = append(names, f), append(envelopes, bytes.TrimSpace(b))
+			continue
+		} else if !some {
+			return nil, nil, cli.Usagef("%s is neither a signed statement nor one on each line; nothing was sent", f)
 		}
 		lines := bufio.NewScanner(bytes.NewReader(b))
 		lines.Buffer(nil, custody.MaxDSSE+1)
@@ -134,6 +145,18 @@ func readEnvelopes(stdin io.Reader, files []string) (names []string, envelopes [
 		return nil, nil, cli.Usagef("there is no statement in %s", strings.Join(files, ", "))
 	}
 	return names, envelopes, nil
+}
+
+// jsonLines reports whether b is one JSON value over several lines, such as one that
+// was made readable, and whether one of its lines is a JSON object by itself.
+func jsonLines(b []byte) (whole, some bool) {
+	lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
+	for _, l := range lines {
+		if l = bytes.TrimSpace(l); len(l) > 0 && l[0] == '{' && jsontext.Value(l).IsValid() {
+			some = true
+		}
+	}
+	return len(lines) > 1 && jsontext.Value(b).IsValid(), some || len(lines) == 1
 }
 
 func report(c *cobra.Command, names []string, outcomes []client.Outcome, receipts string) error {

@@ -22,6 +22,7 @@ func trustCmd() *cobra.Command {
 (charter.json), and the cosigners that verify the index (index.txt). Get it once,
 compare its fingerprints with what the operator and witnesses publish elsewhere, and keep
 it. Nothing fetches trust by itself.`,
+		Example: "  fabtrail trust fetch --server https://ledger.example --out ./trust\n  fabtrail trust show --trust ./trust",
 	}
 	c.AddCommand(trustFetchCmd(), trustShowCmd(), trustPoliciesCmd())
 	return c
@@ -135,7 +136,7 @@ then counts if it has that of the policy in force when it was cosigned.`,
 				return err
 			}
 			return cli.Print(c, map[string]any{"file": path, "policies": len(ps), "complete": rep.Complete}, func(w io.Writer) {
-				fmt.Fprintf(w, "%d policies in %s, as of entry %d", len(ps), path, rep.AsOf.Size-1)
+				fmt.Fprintf(w, "%s in %s, as of entry %d", cli.Count(len(ps), "policy", "policies"), path, rep.AsOf.Size-1)
 				if !rep.Complete {
 					fmt.Fprint(w, "; that none is missing is the operator's word")
 				}

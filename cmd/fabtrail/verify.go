@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -38,8 +40,8 @@ that the log only grew since the last time (remembered in --state), that the his
 is whole, every signature and proof, and the rules of custody.
 
 Exit codes: 0 verified (perhaps with a note), 1 check-before-use or do-not-install,
-3 could not verify, 4 not in this ledger, 5 status only. Of several units the worst
-counts: 1, then 4, 3, 5, 0.`,
+2 wrong command line, 3 could not verify, 4 not in this ledger, 5 status only. Of
+several units the worst counts: 1, then 4, 3, 5, 0.`,
 		Example: `  fabtrail verify 'https://id.gs1.org/01/09506000134352/21/SN-1?k=mPEOG3nCqRF8uFgmNQx3xA' \
     --server https://ledger.example --trust ./trust
   fabtrail verify - --server https://ledger.example --trust ./trust < label.txt
@@ -65,7 +67,7 @@ counts: 1, then 4, 3, 5, 0.`,
 			}
 			mem, err := newMemory(state, t)
 			if err != nil {
-				return err
+				return notOfUnit(err)
 			}
 			v := client.Verifier{Remote: r, Trust: t, Memory: mem, MaxAge: maxAge}
 			if len(codes) > 1 || file != "" {
@@ -80,7 +82,7 @@ counts: 1, then 4, 3, 5, 0.`,
 			}
 			if rep.Fork != nil {
 				if err := saveFork(c, rep.Fork); err != nil {
-					return err
+					return notOfUnit(err)
 				}
 			}
 			return cli.Quiet(exitOf(rep.Word))
@@ -92,6 +94,8 @@ counts: 1, then 4, 3, 5, 0.`,
 	c.Flags().StringVar(&state, "state", "", "folder that remembers the last checkpoint of each log (default: your state folder)")
 	c.Flags().DurationVar(&maxAge, "max-age", client.DefaultMaxAge, "how old the witnesses' cosignatures may be")
 	_ = c.MarkFlagFilename("file")
+	_ = c.MarkFlagDirname("state")
+	cli.Nothing(c, "key", "max-age")
 	c.AddCommand(verifyForkCmd(), verifyReceiptCmd())
 	return c
 }
@@ -123,7 +127,7 @@ func verifyMany(c *cobra.Command, v *client.Verifier, codes []client.Code) error
 		for _, r := range reps {
 			fmt.Fprintf(w, "%s %s%s\n", cli.Colour(w, wordColour[r.Word], fmt.Sprintf("%-17s", strings.ToUpper(string(r.Word)))), r.URI, why(r))
 		}
-		fmt.Fprintf(w, "\n%d units:", len(reps))
+		fmt.Fprintf(w, "\n%s:", cli.Count(len(reps), "unit", "units"))
 		for _, word := range slices.Sorted(maps.Keys(counts)) {
 			fmt.Fprintf(w, " %d %s", counts[word], word)
 		}
@@ -133,13 +137,23 @@ func verifyMany(c *cobra.Command, v *client.Verifier, codes []client.Code) error
 		err = saveFork(c, fork)
 	}
 	if err != nil {
-		return err
+		return notOfUnit(err)
 	}
 	return cli.Quiet(worst)
 }
 
 // badness orders the exit codes of single units for that of several.
 var badness = map[int]int{cli.OK: 0, cli.StatusOnly: 1, cli.CouldNot: 2, cli.NotInLedger: 3, cli.Failed: 4}
+
+// notOfUnit gives an error that says nothing about a unit the exit code 3: exit code 1
+// would speak of the unit.
+func notOfUnit(err error) error {
+	var e *cli.Exit
+	if err == nil || errors.As(err, &e) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return cli.WithCode(cli.CouldNot, err)
+}
 
 // why names what failed.
 func why(r *client.Report) string {
@@ -234,14 +248,17 @@ func printReport(w io.Writer, r *client.Report) {
 	if r.Claim != "" {
 		fmt.Fprintf(w, "proof  %s\n", r.Claim)
 	}
+	who := namesOf(r)
 	var failed []string
-	checks := r.Checks
+	told := map[string]bool{}
+	checks := slices.Clone(r.Checks)
 	for _, x := range r.Reasons {
 		if x.Passed {
 			checks = append(checks, client.Check{Name: x.Code, OK: true, Detail: x.Text})
 			continue
 		}
-		failed = append(failed, fmt.Sprintf("  %s %-26s %s", cli.Colour(w, "yellow", "!"), x.Code, x.Text))
+		failed = append(failed, fmt.Sprintf("  %s %-26s %s", cli.Colour(w, "yellow", "!"), x.Code, who.in(x.Text)))
+		told[x.Text] = true
 	}
 	if len(failed) > 0 {
 		fmt.Fprintf(w, "\nwhy\n%s\n", strings.Join(failed, "\n"))
@@ -259,7 +276,7 @@ func printReport(w io.Writer, r *client.Report) {
 			if l.On != "" {
 				note += cli.Colour(w, "dim", "  of "+l.On)
 			}
-			fmt.Fprintf(w, "  %6d  %s  %-13s %s%s\n", l.Index, l.Time, l.Kind, l.Actor, note)
+			fmt.Fprintf(w, "  %6d  %s  %-13s %s%s\n", l.Index, l.Time, l.Kind, who.of(l.Actor), note)
 		}
 	}
 	if len(checks) > 0 {
@@ -269,6 +286,9 @@ func printReport(w io.Writer, r *client.Report) {
 		mark := cli.Colour(w, "green", "ok    ")
 		if !x.OK {
 			mark = cli.Colour(w, "red", "failed")
+		}
+		if told[x.Detail] {
+			x.Detail = "as said above"
 		}
 		fmt.Fprintf(w, "  %s %-18s %s\n", mark, x.Name, x.Detail)
 	}

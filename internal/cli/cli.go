@@ -77,13 +77,7 @@ func Usagef(format string, a ...any) error {
 func Main(root *cobra.Command) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root.SilenceErrors = true
-	root.SilenceUsage = true
-	root.PersistentFlags().Bool("json", false, "print one JSON object instead of text")
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return Usagef("%w\nSee '%s --help'.", err, c.CommandPath())
-	})
-	usageOnBadArgs(root)
+	Prepare(root)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return OK
@@ -99,6 +93,9 @@ func Main(root *cobra.Command) int {
 		return code
 	}
 	fmt.Fprintf(os.Stderr, "%s: %s\n", root.Name(), explain(err))
+	if code == Usage && !strings.Contains(err.Error(), "--help") && problem.As(err) == nil {
+		fmt.Fprintf(os.Stderr, "See '%s --help'.\n", cmd.CommandPath())
+	}
 	return code
 }
 

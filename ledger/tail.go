@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"fabtrail.dev/fabtrail/ledger/entry"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -144,3 +145,10 @@ func (t *FolderTail) Notes(_ context.Context, above uint64) (notes [][]byte, err
 
 // Close gives back files and locks.
 func (t *FolderTail) Close() error { return t.c.close() }
+
+// NewLeaf makes the leaf of an entry as an engine keeps it; manifest is nil if it
+// names none.
+func NewLeaf(e entry.Entry, manifest []byte) (Leaf, error) {
+	id, err := identity(e)
+	return Leaf{ID: id, Value: e.Leaf(), Cargo: e.Cargo(), Manifest: manifest}, err
+}

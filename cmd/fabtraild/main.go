@@ -30,7 +30,7 @@ what to do); 130 interrupted.`,
   fabtraild serve --data ./ledger --listen 127.0.0.1:8080`,
 		Version: versionText(),
 	}
-	c.AddCommand(initCmd(), serveCmd(), witnessCmd(), tokenCmd(), rebuildCmd(), fsckCmd(), demoCmd(), healthCmd(), benchCmd(), trillianCmd(), migrateCmd())
+	c.AddCommand(initCmd(), serveCmd(), witnessCmd(), tokenCmd(), rebuildCmd(), fsckCmd(), backupCmd(), restoreCmd(), demoCmd(), healthCmd(), benchCmd(), trillianCmd(), migrateCmd())
 	return c
 }
 

@@ -14,6 +14,7 @@ import (
 func demoCmd() *cobra.Command {
 	var cfg demo.Config
 	var exit bool
+	var cluster clusterFlags
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Play the whole story, from chip fab to installer, then serve it",
@@ -26,12 +27,25 @@ and times.
 
 At the end it verifies units and reads the findings like anybody could, and holds
 them against the labels; a difference ends it with exit code 1. Then it serves
-until Ctrl-C.`,
+until Ctrl-C.
+
+With --engine trillian the ledger is kept by a Trillian cluster, in a tree of its
+own if none is given; the verdicts and findings are the same.`,
 		Example: `  fabtraild demo
   fabtraild demo --data ./demo --seed 7
-  fabtraild demo --exit --json`,
+  fabtraild demo --exit --json
+  fabtraild demo --engine trillian --trillian 127.0.0.1:8090 --postgres postgres://trillian@127.0.0.1/trillian`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return runDemo(c, cfg, exit) },
+		RunE: func(c *cobra.Command, _ []string) (err error) {
+			if cluster.engine == "trillian" {
+				if cfg.Cluster, err = cluster.config(); err != nil {
+					return err
+				}
+			} else if _, err := cluster.cluster(""); err != nil {
+				return err
+			}
+			return runDemo(c, cfg, exit)
+		},
 	}
 	f := c.Flags()
 	f.StringVar(&cfg.Data, "data", "", "folder to make the ledger in, and to keep (default: a temporary one)")
@@ -39,6 +53,7 @@ until Ctrl-C.`,
 	f.IntVar(&cfg.Devices, "devices", 1000, "how many devices")
 	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:0", "address to serve at; port 0 takes a free one")
 	f.BoolVar(&exit, "exit", false, "end instead of serving")
+	cluster.addEngine(f)
 	_ = c.MarkFlagDirname("data")
 	return c
 }

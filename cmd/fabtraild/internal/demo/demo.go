@@ -32,6 +32,7 @@ import (
 	"fabtrail.dev/fabtrail/internal/node"
 	"fabtrail.dev/fabtrail/ledger/checkpoint"
 	"fabtrail.dev/fabtrail/ledger/entry"
+	"fabtrail.dev/fabtrail/ledger/trillian"
 	"fabtrail.dev/fabtrail/witness"
 )
 
@@ -45,6 +46,8 @@ type Config struct {
 	Devices  int    // at least MinDevices
 	Listen   string // address of the ledger; "" is a free port on loopback
 	Progress io.Writer
+	// Cluster, if set, keeps the ledger's entries; without a tree one is made.
+	Cluster *trillian.Config
 }
 
 // ErrPlayed says that the folder holds a ledger already.
@@ -286,6 +289,18 @@ func (d *demo) newLoad() *thing {
 // witnesses of the ledger; the last one verifies the index.
 var witnessNames = []string{"north.witness.example", "south.witness.example", "index.witness.example"}
 
+// cluster is where the ledger's entries go, nil for the embedded engine.
+func (d *demo) cluster() (*trillian.Config, error) {
+	if d.cfg.Cluster == nil {
+		return nil, nil
+	}
+	c := *d.cfg.Cluster
+	c.Origin = Origin
+	var err error
+	c.Tree, err = trillian.Init(d.ctx, c)
+	return &c, err
+}
+
 // openLedger starts witnesses and ledger, each at an address of its own.
 func (d *demo) openLedger() error {
 	d.progress("starting the ledger and three witnesses")
@@ -328,7 +343,11 @@ func (d *demo) openLedger() error {
 	if err := d.folder.SetPolicy(cosigners, len(cosigners), true, false); err != nil {
 		return err
 	}
-	if d.node, err = node.Open(d.ctx, node.Config{Folder: d.folder, Clock: d.clock.now, Log: log, Manual: true,
+	cluster, err := d.cluster()
+	if err != nil {
+		return err
+	}
+	if d.node, err = node.Open(d.ctx, node.Config{Folder: d.folder, Clock: d.clock.now, Log: log, Manual: true, Cluster: cluster,
 		Limits: api.Limits{UploadRate: api.Rate{PerSecond: 200, Burst: 2000}}}); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -92,6 +93,13 @@ func run(ctx context.Context, w io.Writer, each time.Duration, keep int, only st
 	return nil
 }
 
+// named finds the fuzz targets of a source file.
+var named = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(\w+ \*testing\.F\)`)
+
+// errNothing is the outcome of a run that was over before it began: what go test does
+// first, to measure what the corpus covers, counts as time and not as executions.
+var errNothing = errors.New("no input was tried: give it more time")
+
 // list finds the fuzz targets of packages in their source, without building them.
 func list(ctx context.Context, patterns []string) ([]target, error) {
 	args := append([]string{"list", "-f", `{{$d := .Dir}}{{$p := .ImportPath}}{{range .TestGoFiles}}{{$p}} {{$d}} {{.}}{{"\n"}}{{end}}{{range .XTestGoFiles}}{{$p}} {{$d}} {{.}}{{"\n"}}{{end}}`}, patterns...)
@@ -99,7 +107,6 @@ func list(ctx context.Context, patterns []string) ([]target, error) {
 	if err != nil {
 		return nil, fmt.Errorf("go list: %w", err)
 	}
-	named := regexp.MustCompile(`(?m)^func (Fuzz\w+)\(\w+ \*testing\.F\)`)
 	var ts []target
 	for line := range strings.Lines(string(b)) {
 		f := strings.Fields(line)
@@ -150,6 +157,9 @@ func fuzz(ctx context.Context, w io.Writer, t target, each time.Duration) outcom
 		fmt.Fprintln(w, lines.Text())
 	}
 	o.err, o.took = c.Wait(), time.Since(start)
+	if o.err == nil && o.execs == 0 {
+		o.err = errNothing
+	}
 	return o
 }
 

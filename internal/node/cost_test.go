@@ -2,8 +2,11 @@ package node
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -12,8 +15,20 @@ import (
 	"testing"
 	"time"
 
+	"fabtrail.dev/fabtrail/api"
 	"fabtrail.dev/fabtrail/custody"
+	"fabtrail.dev/fabtrail/ledger/entry"
 )
+
+// costly is a request that is measured: the least time of some runs.
+type costly struct {
+	name, method, path, media, token string
+	body                             func() []byte
+	runs, per                        int // per: what one body holds, such as lines
+	status                           int
+}
+
+const dsseMedia, octets, ndjson = "application/json", "application/octet-stream", "application/x-ndjson"
 
 // TestRefusalCosts prints what the dearest refused request at each limit costs, as a
 // multiple of an accepted statement. It measures, so it runs only when asked to:
@@ -22,65 +37,159 @@ func TestRefusalCosts(t *testing.T) {
 	if os.Getenv("FABTRAIL_COSTS") == "" {
 		t.Skip("a measurement: FABTRAIL_COSTS=1")
 	}
-	w := newWorld(t)
+	free := api.Rate{PerSecond: math.MaxInt32, Burst: math.MaxInt32} // rates would refuse what is to be measured
+	w := newWorldWith(t, Config{Folder: prepareFolder(t), Limits: api.Limits{StatementRate: free, UploadRate: free}})
 	token, err := w.folder.Token(makerParty, []string{"custody:write", "custody:read"}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	bad := token[:len(token)-20] + "AAAAAAAAAAAAAAAAAAAA"
+	made := 0
+	accepted := w.cost(costly{"accepted statement, alone, synced", "POST", "/v1/statements", dsseMedia, token,
+		func() []byte { made++; return w.commission(1000 + made) }, 50, 1, 201})
+	t.Logf("%-62s %10s %8s", "request, least of some runs", "time", "multiple")
+	t.Logf("%-62s %10s %8.2f", "accepted statement, alone, synced", accepted, 1.0)
+	for _, c := range append(w.refusals(token), w.largeRefusals(token)...) {
+		d := w.cost(c)
+		t.Logf("%-62s %10s %8.2f", c.name, d, float64(d)/float64(accepted))
+	}
+}
+
+func (w *world) cost(r costly) time.Duration {
+	best := time.Duration(math.MaxInt64)
+	for range r.runs {
+		req := httptest.NewRequest(r.method, r.path, bytes.NewReader(r.body()))
+		req.Header.Set("Authorization", "Bearer "+r.token)
+		req.Header.Set("Content-Type", r.media)
+		rec := &deadlines{httptest.NewRecorder()}
+		start := time.Now()
+		w.node.Handler().ServeHTTP(rec, req)
+		best = min(best, time.Since(start))
+		if rec.Code != r.status {
+			w.t.Fatalf("%s: %d %.200s, want %d", r.name, rec.Code, rec.Body, r.status)
+		}
+	}
+	return best / time.Duration(max(1, r.per))
+}
+
+func fixed(b []byte) func() []byte { return func() []byte { return b } }
+
+// refusals are requests that are refused for themselves.
+func (w *world) refusals(token string) []costly {
 	pad := func(n int) []byte { // a statement with n KiB that nobody reads, wrongly signed
 		p := w.payload(custody.KindCommission, unit(9), w.event(makerParty, "maker", custody.First()), &custody.Commission{UnitKind: "device"})
 		p = []byte(strings.Replace(string(p), `"predicate":{`, `"predicate":{"ext":{"pad":[""`+strings.Repeat(`,"`+strings.Repeat("x", 1020)+`"`, n)+`]},`, 1))
-		return reseal(t, w.sign(p, w.keys[makerParty]), func(d *custody.DSSE) { d.Signatures[0].Sig[9] ^= 1 })
+		return reseal(w.t, w.sign(p, w.keys[makerParty]), func(d *custody.DSSE) { d.Signatures[0].Sig[9] ^= 1 })
 	}
+	bad := token[:len(token)-20] + "AAAAAAAAAAAAAAAAAAAA"
 	one := pad(0)
-	batch := bytes.Repeat(append(slices.Clone(one), '\n'), 1000)
-	garbage := bytes.Repeat([]byte{7}, 16<<20)
-	sum := sha256.Sum256(garbage)
-	made := 0
-	type request struct {
-		method, path, media, token string
-		body                       func() []byte
-		runs                       int
-		per                        int // lines
+	eight := map[string][]byte{}
+	for _, alg := range []custody.Algorithm{custody.Ed25519, custody.ECDSAP384} {
+		eight[string(alg)] = w.eightKeys(alg)
 	}
-	fixed := func(b []byte) func() []byte { return func() []byte { return b } }
-	cost := func(r request, want int) time.Duration {
-		best := time.Duration(1 << 62)
-		for range r.runs {
-			req := httptest.NewRequest(r.method, r.path, bytes.NewReader(r.body()))
-			req.Header.Set("Authorization", "Bearer "+r.token)
-			req.Header.Set("Content-Type", r.media)
-			rec := &deadlines{httptest.NewRecorder()}
-			start := time.Now()
-			w.node.Handler().ServeHTTP(rec, req)
-			best = min(best, time.Since(start))
-			if rec.Code != want {
-				t.Fatalf("%s %s: %d %.200s, want %d", r.method, r.path, rec.Code, rec.Body, want)
-			}
+	post := func(name string, body []byte, runs, status int) costly {
+		return costly{name, "POST", "/v1/statements", dsseMedia, token, fixed(body), runs, 1, status}
+	}
+	lines := func(name string, body []byte, n int) costly {
+		return costly{name, "POST", "/v1/statements/batch", ndjson, token, fixed(bytes.Repeat(append(slices.Clone(body), '\n'), n)), 2, n, 200}
+	}
+	return []costly{
+		{"bad token (signature)", "POST", "/v1/statements", dsseMedia, bad, fixed(one), 30, 1, 401},
+		post("bad signature", one, 50, 422),
+		post("bad signature, payload of 240 KiB", pad(240), 30, 422),
+		post("eight signatures, Ed25519, the signer is another party", eight[string(custody.Ed25519)], 20, 403),
+		post("eight signatures, ECDSA P-384, the signer is another party", eight[string(custody.ECDSAP384)], 20, 403),
+		post("envelope of 350 KiB of nested lists", bytes.Repeat([]byte("["), 350<<10), 30, 400),
+		post("envelope over the limit", bytes.Repeat([]byte(" "), 385<<10), 30, 413),
+		lines("batch of 10,000 bad signatures, each line", one, 10_000),
+		lines("batch of 200 with a payload of 240 KiB, each line", pad(240), 200),
+		lines("batch of 1,000 with eight signatures P-384, each line", eight[string(custody.ECDSAP384)], 1000),
+		lines("batch of 10,000 lines that are no JSON, each line", []byte("{"), 10_000),
+	}
+}
+
+// eightKeys is an enrolment of another party with seven keys, signed by all of them
+// and the authority: all signatures are good.
+func (w *world) eightKeys(alg custody.Algorithm) []byte {
+	body := &custody.Party{LegalName: "Example of many keys", Roles: []string{"maker"}}
+	signers := append([]crypto.Signer{}, w.keys[testOperator])
+	for range 7 {
+		key, err := custody.GenerateKey(alg)
+		if err != nil {
+			w.t.Fatal(err)
 		}
-		return best / time.Duration(max(1, r.per))
+		k, err := custody.NewKey(key.Public())
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		body.Keys = append(body.Keys, k.Record())
+		signers = append(signers, key)
 	}
-	const statements, dsse = "/v1/statements", "application/json"
-	accepted := cost(request{"POST", statements, dsse, token, func() []byte { made++; return w.commission(1000 + made) }, 50, 1}, 201)
-	t.Logf("%-52s %10s %8s", "request, least of some runs", "time", "multiple")
-	t.Logf("%-52s %10s %8.2f", "accepted statement, alone, synced", accepted, 1.0)
-	for _, c := range []struct {
-		name string
-		request
-		status int
-	}{
-		{"bad token (signature)", request{"POST", statements, dsse, bad, fixed(one), 30, 1}, 401},
-		{"bad signature", request{"POST", statements, dsse, token, fixed(one), 50, 1}, 422},
-		{"bad signature, payload of 240 KiB", request{"POST", statements, dsse, token, fixed(pad(240)), 30, 1}, 422},
-		{"envelope of 350 KiB of nested lists", request{"POST", statements, dsse, token, fixed(bytes.Repeat([]byte("["), 350<<10)), 30, 1}, 400},
-		{"envelope over the limit", request{"POST", statements, dsse, token, fixed(bytes.Repeat([]byte(" "), 385<<10)), 30, 1}, 413},
-		{"manifest of 16 MiB that is none", request{"PUT", "/v1/manifests/" + hex.EncodeToString(sum[:]), "application/octet-stream", token, fixed(garbage), 5, 1}, 422},
-		{"batch of 1,000 bad signatures, each line", request{"POST", "/v1/statements/batch", "application/x-ndjson", token, fixed(batch), 3, 1000}, 200},
-	} {
-		d := cost(c.request, c.status)
-		t.Logf("%-52s %10s %8.2f", c.name, d, float64(d)/float64(accepted))
+	return w.sign(w.payload(custody.KindParty, strangerParty, nil, body), signers...)
+}
+
+// largeRefusals are requests about manifests at their limit.
+func (w *world) largeRefusals(token string) []costly {
+	const most = 20_000 // a fifth of what is allowed; the cost is in proportion
+	upload := func(name string, b []byte, runs, status int) costly {
+		sum := sha256.Sum256(b)
+		return costly{name, "PUT", "/v1/manifests/" + hex.EncodeToString(sum[:]), octets, token, fixed(b), runs, 1, status}
 	}
+	lot, members := w.lot(most)
+	m, err := custody.NewManifest(members)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	whole := m.Marshal()
+	broken := slices.Clone(whole)
+	broken[len(broken)-1-len(members[0].URI)-4*32] ^= 1 // in the last member's length
+	junk := bytes.Repeat([]byte{7}, 16<<20)
+
+	if _, err := w.node.PutManifest(w.t.Context(), api.Caller{}, m.Digest(), whole); err != nil {
+		w.t.Fatal(err)
+	}
+	contents := m.Contents()
+	commission := w.sign(w.payload(custody.KindCommission, lot, w.event(makerParty, "maker", custody.First()),
+		&custody.Commission{UnitKind: "device", Contents: &contents}), w.keys[makerParty])
+	start := time.Now()
+	first := w.must(makerParty, commission)
+	w.t.Logf("%-62s %10s", "accepted: 20,000 units commissioned by one statement, once", time.Since(start))
+
+	// A pack of them, but one: that cites a statement which is not there.
+	for i := range members {
+		members[i].Head = first.ID
+	}
+	members[most-1].Head = entry.Hash{1}
+	packed, err := custody.NewManifest(members)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := w.node.PutManifest(w.t.Context(), api.Caller{}, packed.Digest(), packed.Marshal()); err != nil {
+		w.t.Fatal(err)
+	}
+	pack := func(is custody.Contents) []byte {
+		return w.sign(w.payload(custody.KindPack, "https://id.gs1.org/00/095060001000000128",
+			w.event(makerParty, "maker", custody.First()), &custody.Pack{Level: 1, Contents: is}), w.keys[makerParty])
+	}
+	fewer := packed.Contents()
+	fewer.Count = 1
+	return []costly{
+		upload("manifest of 16 MiB that is none", junk, 5, 422),
+		upload("manifest of 20,000 members, the last broken", broken, 5, 422),
+		{"pack of 20,000 members, one with an unknown predecessor", "POST", "/v1/statements", dsseMedia, token, fixed(pack(packed.Contents())), 3, 1, 409},
+		{"pack that names a manifest of 20,000 members as one of 1", "POST", "/v1/statements", dsseMedia, token, fixed(pack(fewer)), 5, 1, 422},
+	}
+}
+
+// lot assigns a product to the maker, and names units of a lot of it.
+func (w *world) lot(n int) (uri string, members []custody.Member) {
+	const product = "https://id.gs1.org/01/09506000123455"
+	w.must(testOperator, w.sign(w.payload(custody.KindProduct, product, nil, &custody.Product{Owner: makerParty, Kind: "device"}),
+		w.keys[testOperator], w.keys[makerParty]))
+	for i := range n {
+		salt := entry.Hash{byte(i), byte(i >> 8), byte(i >> 16), 1}
+		members = append(members, custody.Member{URI: fmt.Sprintf("%s/21/C%06d", product, i), Salt: salt})
+	}
+	return product + "/10/COSTS", members
 }
 
 // deadlines is a recorder whose deadlines can be set.

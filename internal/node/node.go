@@ -65,6 +65,7 @@ type Node struct {
 	views    *view.View
 	api      *api.API
 	registry *prometheus.Registry
+	quiet    *calm // the log of what goes on by itself
 	members  *answer.Manifests
 	entries  *answer.Entries
 	operator *operator         // nil in a read replica
@@ -113,7 +114,7 @@ func open(ctx context.Context, cfg Config, before func() error) (*Node, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{cfg: cfg, registry: prometheus.NewRegistry(), members: answer.NewManifests(manifestCache),
+	n := &Node{cfg: cfg, quiet: newCalm(cfg.Log, time.Now), registry: prometheus.NewRegistry(), members: answer.NewManifests(manifestCache),
 		entries: answer.NewEntries(entryCache), failed: make(chan error, 1)}
 	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	ok := false
@@ -161,7 +162,7 @@ func (n *Node) start(ctx context.Context) error {
 	return n.postCharter(ctx)
 }
 
-func (n *Node) logf(format string, a ...any) { n.cfg.Log.Info(fmt.Sprintf(format, a...)) }
+func (n *Node) logf(format string, a ...any) { n.quiet.logf(format, a...) }
 
 func (n *Node) onFail(err error) {
 	n.cfg.Log.Error("the ledger has stopped", "error", err)

@@ -27,7 +27,13 @@ func prepareFolder(t *testing.T) Folder {
 
 func start(t *testing.T, f Folder) (*Node, *httptest.Server) {
 	t.Helper()
-	n, err := Open(context.Background(), Config{Folder: f, Manual: true})
+	return startWith(t, Config{Folder: f})
+}
+
+func startWith(t *testing.T, cfg Config) (*Node, *httptest.Server) {
+	t.Helper()
+	cfg.Manual = true
+	n, err := Open(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,7 +42,13 @@ func newWorld(t *testing.T) *world {
 
 func newWorldIn(t *testing.T, f Folder) *world {
 	t.Helper()
-	n, srv := start(t, f)
+	return newWorldWith(t, Config{Folder: f})
+}
+
+func newWorldWith(t *testing.T, cfg Config) *world {
+	t.Helper()
+	f := cfg.Folder
+	n, srv := startWith(t, cfg)
 	charter, _, err := f.Charter()
 	if err != nil {
 		t.Fatal(err)

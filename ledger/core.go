@@ -202,7 +202,7 @@ func (c *core) makeDirs() error {
 func (c *core) lockJournal() error {
 	l, err := c.cfg.FS.Lock(c.cfg.FS.PathJoin(c.jDir, "LOCK"))
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrLocked, err)
+		return fmt.Errorf("%w (%s: %w)", ErrLocked, c.jDir, err)
 	}
 	c.jLock = l.Close
 	return nil
@@ -210,7 +210,7 @@ func (c *core) lockJournal() error {
 
 func (c *core) lockStore() (err error) {
 	if c.lock, err = pebble.LockDirectory(c.dbDir, orderFS{c.cfg.FS}); err != nil {
-		return fmt.Errorf("%w: %w", ErrLocked, err)
+		return fmt.Errorf("%w (%s: %w)", ErrLocked, c.dbDir, err)
 	}
 	return nil
 }

@@ -68,7 +68,7 @@ type fsck struct {
 	hashes []entry.Hash // leaf hashes by index: 32 bytes per entry
 	roots  map[uint64]entry.Hash
 	ids    uint64 // statements in the log
-	torn   *damage
+	hist   *history
 }
 
 // Fsck re-reads everything in a ledger's directory, which must not be open, and
@@ -151,7 +151,7 @@ func (f *fsck) journalDamage(err error, h *history) {
 	case h.torn != nil && !h.exists:
 		f.found("journal", h.torn.segment, "%v", h.torn)
 	}
-	f.torn = h.torn
+	f.hist = h
 }
 
 // journal compares what the journal holds with the database. Entries that only
@@ -167,7 +167,7 @@ func (f *fsck) journal(h *history) {
 	if h.base.size > f.head.Size {
 		f.found("journal", h.base.size, "the database has lost entries that the journal no longer holds")
 	}
-	if h.size() > f.head.Size {
+	if h.size() > f.head.Size && h.base.size <= f.head.Size {
 		f.rep.Beyond = h.size() - f.head.Size
 	}
 	for i := range h.leaves {
@@ -184,8 +184,8 @@ func (f *fsck) journal(h *history) {
 	if b, err := f.s.get(metaSigned); err == nil && b != nil {
 		if ours, err := noteCheckpoint(b); err == nil && ours.Size > mark.Size {
 			cut := ""
-			if f.torn != nil {
-				cut = ": " + f.torn.Error()
+			if h.torn != nil {
+				cut = ": " + h.torn.Error()
 			}
 			f.found("journal", h.newest, "it ends before the checkpoint of size %d that the database has%s", ours.Size, cut)
 		}
@@ -219,8 +219,8 @@ func (f *fsck) claim(class string, note []byte) checkpoint.Checkpoint {
 			f.found(class, cp.Size, "checkpoint is not signed by %s", f.cfg.Key.Name)
 		}
 	}
-	if cp.Size > f.head.Size {
-		f.found(class, cp.Size, "a checkpoint of this size exists and the database has %d entries", f.head.Size)
+	if top := f.head.Size + f.rep.Beyond; cp.Size > top {
+		f.found(class, cp.Size, "a checkpoint of this size exists, and there are %d entries", top)
 	}
 	f.expect(cp.Size, cp.Root)
 	return cp
@@ -329,6 +329,22 @@ func (f *fsck) entries() error {
 	}
 	f.checkRoot(r, f.head.Size)
 	f.cfg.Progress("entries", f.head.Size, f.head.Size)
+	return f.beyond(r)
+}
+
+// beyond goes on with the entries that only the journal has.
+func (f *fsck) beyond(r *compact.Range) error {
+	for i := f.head.Size; i < f.head.Size+f.rep.Beyond; i++ {
+		leaf := &f.hist.leaves[i-f.hist.base.size]
+		if e, err := entry.ParseCargo(leaf.Cargo); err != nil || e.Leaf() != leaf.Value {
+			f.found("journal", i, "the leaf of the entry is not that of its cargo (%v)", err)
+		}
+		hash := entry.LeafHash(leaf.Value[:])
+		if err := r.Append(hash[:], nil); err != nil {
+			return err
+		}
+		f.checkRoot(r, i+1)
+	}
 	return nil
 }
 

@@ -210,7 +210,9 @@ func (r *repairer) build(ctx context.Context) (err error) {
 
 // takeOver copies what does not follow from the entries, as far as it is sound.
 func (r *repairer) takeOver(to *store) error {
-	set := func(k, v []byte) error { return to.db.Set(append([]byte(nil), k...), append([]byte(nil), v...), pebble.NoSync) }
+	set := func(k, v []byte) error {
+		return to.db.Set(append([]byte(nil), k...), append([]byte(nil), v...), pebble.NoSync)
+	}
 	signed, published := r.src.signed, []byte(nil)
 	for _, n := range r.src.notes() {
 		cp, ok := r.src.sound(n.note)

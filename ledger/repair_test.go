@@ -143,3 +143,23 @@ func asCrashable(t testing.TB, fs vfs.FS) *vfs.MemFS {
 	copyDir(t, mem, fs, "log", "log")
 	return mem
 }
+
+// TestRepairTakesTheTail: entries that only the journal has are no damage, and the
+// repair takes them into the database.
+func TestRepairTakesTheTail(t *testing.T) {
+	_, _, crashed, seen := lived(t)
+	cfg := crashConfig(crashed, seen)
+	if err := crashed.Remove(wal(t, crashed)); err != nil {
+		t.Fatal(err)
+	}
+	rc := ledger.RepairConfig{FsckConfig: ledger.FsckConfig{Dir: "log", Origin: origin, Key: cfg.Signer.VKey(), Policy: cfg.Policy, FS: crashed},
+		Folder: "data", App: ledgertest.App{}, Write: true}
+	rep, err := ledger.Repair(context.Background(), rc)
+	if err != nil || len(rep.Before.Damage) > 0 || rep.Before.Beyond == 0 || !rep.Done || len(rep.Fixes) != 1 || len(rep.After.Damage) > 0 ||
+		rep.After.Size != rep.Before.Size+rep.Before.Beyond || rep.After.Beyond > 0 {
+		t.Fatalf("%+v %v", rep, err)
+	}
+	if err := (ledgertest.Image{FS: crashed, Seen: seen.Clone()}).Check(crashConfig, false); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -113,7 +114,15 @@ func Fsck(ctx context.Context, f Folder, progress func(what string, done, total 
 		return Checked{}, err
 	}
 	r, err := ledger.Fsck(ctx, cfg)
-	return checked(r), err
+	return checked(r), f.inUse(err)
+}
+
+// inUse says what to do when another process has the folder open.
+func (f Folder) inUse(err error) error {
+	if errors.Is(err, ledger.ErrLocked) {
+		return fmt.Errorf("%s: %w; stop it first, or check a backup instead: 'fabtraild backup TO --data %s' copies a running ledger and checks the copy", f, err, f)
+	}
+	return err
 }
 
 // fsck says what there is to check.

@@ -163,10 +163,7 @@ func (b *BackupInfo) finish(tmp, to string) error {
 	if err := writeFile(filepath.Join(tmp, backupManifest), append(text, '\n'), 0o644); err != nil {
 		return err
 	}
-	if err := os.Chmod(tmp, 0o755); err != nil {
-		return err
-	}
-	return moveInto(tmp, to)
+	return moveInto(tmp, to) // which nobody else may read: cargo is confidential
 }
 
 // moveInto gives a finished folder its name, durably.

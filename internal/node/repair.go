@@ -26,7 +26,7 @@ func Repair(ctx context.Context, f Folder, write bool, progress func(what string
 	}
 	r, err := ledger.Repair(ctx, ledger.RepairConfig{FsckConfig: cfg, Folder: string(f), App: app{}, Write: write})
 	if err != nil {
-		return Repaired{}, err
+		return Repaired{}, f.inUse(err)
 	}
 	out := Repaired{Done: r.Done, Fixes: []string{}, Left: []string{}, Refused: r.Refused, Next: r.Next, Kept: r.Kept, After: checked(r.After)}
 	for _, x := range r.Fixes {

@@ -41,6 +41,10 @@ type CollectorConfig struct {
 	BackoffMax time.Duration // default 15 s
 	MaxSkew    time.Duration // a cosignature's time may differ this much from Clock; default 5 min
 
+	// Ahead, if set, is called when a witness claims to have cosigned a larger size
+	// than the log's: a word without proof, for which Ask can look. It must not block.
+	Ahead func()
+
 	Metrics *CollectorMetrics // nil counts nothing
 	Logger  *slog.Logger      // nil logs nothing
 }
@@ -327,6 +331,9 @@ func (c *Collector) gather(ctx context.Context, j job, ask []*peer) (map[*peer]c
 			}
 			if ctx.Err() == nil {
 				a.p.failed(c, a.err)
+				if c.cfg.Ahead != nil && errors.Is(a.err, ErrAhead) {
+					c.cfg.Ahead()
+				}
 			}
 			failures = append(failures, CosignerError{a.p.name, a.err})
 		case <-grace:

@@ -20,7 +20,6 @@ import (
 	"fabtrail.dev/fabtrail/ledger"
 	"fabtrail.dev/fabtrail/ledger/checkpoint"
 	"fabtrail.dev/fabtrail/ledger/trillian"
-	"fabtrail.dev/fabtrail/witness"
 )
 
 // Config says how a ledger runs. Only Folder is required.
@@ -72,6 +71,7 @@ type Node struct {
 	engine   *trillian.Engine  // nil with the embedded engine; the ledger closes it
 	followed atomic.Int64      // when a read replica last reached the cluster, Unix nanoseconds
 	asked    []checkpoint.VKey // the witnesses that are asked for cosignatures
+	gate     *gate             // before them; nil without any
 
 	stop    context.CancelFunc
 	workers sync.WaitGroup
@@ -95,6 +95,9 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	if !cfg.Manual && !cfg.Follow {
 		n.work(run, "cosignatures", n.complete)
+	}
+	if n.gate != nil {
+		n.work(run, "claims", n.gate.watch)
 	}
 	switch {
 	case cfg.Follow:
@@ -200,8 +203,7 @@ func (n *Node) openLedger(ctx context.Context) error {
 		Logf: n.logf, OnFail: n.onFail,
 	}
 	if len(policy.Witnesses()) > 0 {
-		collector, err := n.collector(signer.VKey(), policy)
-		if err != nil {
+		if err := n.guard(signer.VKey(), policy); err != nil {
 			return err
 		}
 		for _, w := range policy.Witnesses() {
@@ -209,34 +211,15 @@ func (n *Node) openLedger(ctx context.Context) error {
 				n.asked = append(n.asked, w.VKey)
 			}
 		}
-		cfg.Cosigner = collector
-		cfg.WitnessNotes = func(ctx context.Context) [][]byte { return witnessNotes(ctx, collector) }
+		cfg.Cosigner, cfg.WitnessNotes = n.gate, n.gate.notes
 	}
 	if err := n.openEngine(ctx, &cfg); err != nil {
 		return err
 	}
-	n.ledger, err = ledger.Open(ctx, cfg)
+	if n.ledger, err = ledger.Open(ctx, cfg); err == nil && n.gate != nil {
+		n.gate.open(n.ledger)
+	}
 	return err
-}
-
-func (n *Node) collector(log checkpoint.VKey, policy *checkpoint.Policy) (*witness.Collector, error) {
-	metrics := witness.NewCollectorMetrics()
-	if err := n.registry.Register(metrics); err != nil {
-		return nil, err
-	}
-	return witness.NewCollector(witness.CollectorConfig{Log: log, Policy: policy, Metrics: metrics, Logger: n.cfg.Log})
-}
-
-func witnessNotes(ctx context.Context, c *witness.Collector) [][]byte {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	var notes [][]byte
-	for _, v := range c.Ask(ctx) {
-		if len(v.Note) > 0 {
-			notes = append(notes, v.Note)
-		}
-	}
-	return notes
 }
 
 // postCharter makes the signed charter entry 0. It returns once that is signed:

@@ -195,7 +195,7 @@ func TestWitnessesAtStart(t *testing.T) {
 		{"an old copy, all honest", Folder(old), nil, nil, "a witness's checkpoint has size"},
 		{"an old copy, one is down", Folder(old), down, nil, "a witness's checkpoint has size"},
 		{"one shows our own signature on what we do not have", w.folder, nil, shows(ahead, mine), "a witness's checkpoint has size"},
-		{"one shows our own signature on another root", w.folder, nil, shows(fork, mine), "another root at size"},
+		{"one shows our own signature on another root", w.folder, nil, shows(fork, mine), "has the root"},
 		{"one claims a size, bare", w.folder, nil, conflict(1_000_000), ""},
 		{"one shows another key's signature", w.folder, nil, shows(ahead, other), ""},
 		{"one shows junk", w.folder, nil, func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, "junk") }, ""},

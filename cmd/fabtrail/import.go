@@ -308,8 +308,8 @@ func (f *importFlags) report(c *cobra.Command, doc *epcis.Document, plan *epcis.
 		for i, e := range events {
 			printEvent(w, i, e, plan.Outcomes[i])
 		}
-		fmt.Fprintf(w, "\n%s: %d became statements, %d sightings, %d evidence only, %d refused\n", cli.Count(len(events), "event", "events"),
-			plan.Counts[epcis.ResultStatement], plan.Counts[epcis.ResultSighting], plan.Counts[epcis.ResultEvidence], plan.Counts[epcis.ResultRefused])
+		fmt.Fprintf(w, "\n%s: %d became statements, %s, %d evidence only, %d refused\n", cli.Count(len(events), "event", "events"),
+			plan.Counts[epcis.ResultStatement], cli.Count(plan.Counts[epcis.ResultSighting], "sighting", "sightings"), plan.Counts[epcis.ResultEvidence], plan.Counts[epcis.ResultRefused])
 		fmt.Fprint(w, f.unsent())
 	}); err != nil {
 		return err

@@ -37,7 +37,7 @@ func play(t *testing.T, cfg Config) *Demo {
 	return d
 }
 
-// TestDemo plays two seeds in small and looks at what a newcomer is promised.
+// TestDemo plays a seed in small and looks at what a newcomer is promised.
 func TestDemo(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ledger")
 	d := play(t, Config{Seed: 1, Devices: MinDevices, Data: dir})
@@ -68,6 +68,15 @@ func TestDemo(t *testing.T) {
 			t.Errorf("nobody has a key of %s", a)
 		}
 	}
+	list, err := os.ReadFile(filepath.Join(dir, "demo", "parties.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for slug, p := range d.parties {
+		if !strings.Contains(string(list), slug+" ") || !strings.Contains(string(list), p.uri+" ") || !strings.Contains(string(list), p.name+"\n") {
+			t.Errorf("%s is not in parties.txt", slug)
+		}
+	}
 	t.Run("history", func(t *testing.T) { wholeWay(t, d) })
 	t.Run("text", func(t *testing.T) { readable(t, d) })
 	t.Run("again", func(t *testing.T) {
@@ -76,7 +85,6 @@ func TestDemo(t *testing.T) {
 		}
 	})
 	t.Run("served again", func(t *testing.T) { servedAgain(t, d, dir) })
-	play(t, Config{Seed: 2, Devices: MinDevices})
 }
 
 // wholeWay checks that the history of a device that came by sea tells every
@@ -190,16 +198,35 @@ func sameHistory(t *testing.T, dir string, before checkpoint.Checkpoint) {
 	}
 }
 
-// TestSeeds plays many seeds; FABTRAIL_DEMO_SEEDS says how many.
+// TestSeeds plays seeds, each with another number of devices, and holds each against
+// its labels: five, all of twenty in CI, or as many as FABTRAIL_DEMO_SEEDS says. They
+// mostly wait for disk and witnesses, so several are played side by side.
 func TestSeeds(t *testing.T) {
-	n, _ := strconv.Atoi(os.Getenv("FABTRAIL_DEMO_SEEDS"))
-	if n == 0 {
-		t.Skip("set FABTRAIL_DEMO_SEEDS=20, or run make demo-seeds")
+	n := 5
+	switch more, err := strconv.Atoi(os.Getenv("FABTRAIL_DEMO_SEEDS")); {
+	case err == nil:
+		n = more
+	case testing.Short():
+		t.Skip("TestDemo plays one")
+	case os.Getenv("CI") == "true":
+		n = 20
 	}
-	for seed := range uint64(n) {
-		t.Run(fmt.Sprint(seed+1), func(t *testing.T) {
-			play(t, Config{Seed: seed + 1, Devices: MinDevices + int(seed)})
-		})
+	seeds := make([]uint64, n)
+	for i := range seeds {
+		seeds[i] = uint64(i + 1)
+	}
+	err := parallel(seeds, 4, func(seed uint64) error {
+		d, err := Run(context.Background(), Config{Seed: seed, Devices: MinDevices + int(seed) - 1})
+		if err != nil {
+			return fmt.Errorf("seed %d: %w", seed, err)
+		}
+		for _, line := range d.Result.Diff {
+			t.Errorf("seed %d: %s", seed, line)
+		}
+		return d.Close()
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 // The demo keeps in DIR/demo what its parties would keep for themselves:
 //
 //	keys/NAME.pem, tokens/NAME.token   of every party
+//	parties.txt                        who they are: NAME, URI, roles, legal name
 //	witness-1, witness-2, witness-3    the witnesses' folders
 //	codes.txt                          what a scanner reads on the labelled devices, then on all
 //	labels.json                        what the scenario says must come out
@@ -67,6 +68,9 @@ func (d *demo) files() error {
 			return err
 		}
 	}
+	if err := os.WriteFile(d.path("parties.txt"), d.partyList(), 0o644); err != nil {
+		return err
+	}
 	b, err := json.MarshalIndent(d.labels, "", "  ")
 	if err != nil {
 		return err
@@ -75,6 +79,20 @@ func (d *demo) files() error {
 		return err
 	}
 	return os.WriteFile(d.path("codes.txt"), d.codes(), 0o644)
+}
+
+// partyList says who is who: NAME is that of keys/NAME.pem and tokens/NAME.token.
+func (d *demo) partyList() []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "# NAME (keys/NAME.pem, tokens/NAME.token), URI, roles, legal name\n")
+	for i, r := range cast {
+		roles := strings.Join(r.roles, ",")
+		if i < authorities {
+			roles = "authority"
+		}
+		fmt.Fprintf(&b, "%-15s %s %-22s %s\n", r.slug, partyURI(r.slug), roles, r.name)
+	}
+	return b.Bytes()
 }
 
 // codes lists what a scanner reads: name of the label, or the market, and the code.

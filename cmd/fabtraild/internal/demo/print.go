@@ -98,6 +98,7 @@ func (d *Demo) PrintNext(w io.Writer, serving bool) {
 		show("a good unit: scan its code, with every check listed", fmt.Sprintf("%s verify %s %s", person, code(custody.Verified), at))
 		show("a bad one", fmt.Sprintf("%s verify %s %s", person, code(custody.DoNotInstall), at))
 		show("more codes, by label", "less "+quote(d.path("codes.txt")))
+		show("who is who: parties with their URIs, keys and tokens", "less "+quote(d.path("parties.txt")))
 		show("replay the whole log and compare", fmt.Sprintf("%s audit %s --token %s", person, at, quote(d.path("tokens", "auditor.token"))))
 		show("what anybody may read", fmt.Sprintf("curl %s/checkpoint", d.url))
 	}

@@ -89,12 +89,15 @@ func (p *coords) double() {
 }
 
 // digits writes a scalar (32 bytes, little-endian, below 2^253) in signed digits
-// of w bits (4 or 8), each from -2^(w-1) to 2^(w-1), lowest first.
+// of w bits, at most 8, each from 1-2^(w-1) to 2^(w-1), lowest first.
 func digits(out []int16, s []byte, w uint) {
+	var wide [34]byte
+	copy(wide[:], s)
 	carry, half := int16(0), int16(1)<<(w-1)
 	for i := range out {
 		at := uint(i) * w
-		d := int16(s[at/8]>>(at%8))&(2*half-1) + carry
+		two := uint16(wide[at/8]) | uint16(wide[at/8+1])<<8
+		d := int16(two>>(at%8)&(1<<w-1)) + carry
 		carry = 0
 		if d > half {
 			d -= 2 * half
@@ -105,23 +108,23 @@ func digits(out []int16, s []byte, w uint) {
 }
 
 const (
-	baseDigits = 32 // of 8 bits
-	keyDigits  = 64 // of 4 bits: even and odd ones share the tables
+	baseBits, baseDigits = 8, 32
+	keyBits, keyDigits   = 6, 43 // even and odd digits share the tables
 )
 
-// baseTable holds the multiples 1 to 128 of [256^i]B.
-var baseTable = sync.OnceValue(func() *[baseDigits][128]niels {
-	t := new([baseDigits][128]niels)
+// baseTable holds the multiples 1 to 128 of [256^i]B: 480 KB.
+var baseTable = sync.OnceValue(func() *[baseDigits][1 << (baseBits - 1)]niels {
+	t := new([baseDigits][1 << (baseBits - 1)]niels)
 	rows := make([][]niels, baseDigits)
 	for i := range rows {
 		rows[i] = t[i][:]
 	}
-	multiples(edwards25519.NewGeneratorPoint(), rows)
+	multiples(edwards25519.NewGeneratorPoint(), rows, baseBits)
 	return t
 })
 
-// keyTable holds the multiples 1 to 8 of [256^i](-A): 30 KB.
-type keyTable [keyDigits / 2][8]niels
+// keyTable holds the multiples 1 to 32 of [4096^i](-A): 83 KB.
+type keyTable [(keyDigits + 1) / 2][1 << (keyBits - 1)]niels
 
 func newKeyTable(minusA *edwards25519.Point) *keyTable {
 	t := new(keyTable)
@@ -129,12 +132,12 @@ func newKeyTable(minusA *edwards25519.Point) *keyTable {
 	for i := range rows {
 		rows[i] = t[i][:]
 	}
-	multiples(minusA, rows)
+	multiples(minusA, rows, 2*keyBits)
 	return t
 }
 
-// multiples fills row i with the multiples of [256^i]p from 1 on.
-func multiples(p *edwards25519.Point, rows [][]niels) {
+// multiples fills row i with the multiples of [2^(step*i)]p from 1 on.
+func multiples(p *edwards25519.Point, rows [][]niels, step int) {
 	at := new(edwards25519.Point).Set(p)
 	var all []*edwards25519.Point
 	for _, row := range rows {
@@ -143,7 +146,7 @@ func multiples(p *edwards25519.Point, rows [][]niels) {
 			all = append(all, m)
 			m = new(edwards25519.Point).Add(m, at)
 		}
-		for range 8 {
+		for range step {
 			at.Add(at, at)
 		}
 	}
@@ -192,13 +195,13 @@ func inverses(zs []field.Element) {
 func (t *keyTable) combine(out *coords, s, k []byte) {
 	var kd [keyDigits]int16
 	var sd [baseDigits]int16
-	digits(kd[:], k, 4)
-	digits(sd[:], s, 8)
+	digits(kd[:], k, keyBits)
+	digits(sd[:], s, baseBits)
 	out.zero()
 	for i := 1; i < keyDigits; i += 2 {
 		out.addMultiple(t[i/2][:], kd[i])
 	}
-	for range 4 {
+	for range keyBits {
 		out.double()
 	}
 	for i := 0; i < keyDigits; i += 2 {
@@ -268,10 +271,10 @@ type edMemo struct {
 
 const (
 	// tableUses is how many signatures a key verifies before it gets a table, which
-	// costs about as much as three checks and saves half of each.
-	tableUses = 16
-	// maxTables bounds the tables in memory: 16 MiB.
-	maxTables = 512
+	// costs about as much as ten checks and saves half of each.
+	tableUses = 32
+	// maxTables bounds the tables in memory: 21 MB.
+	maxTables = 256
 )
 
 // tables are the keys that have one now.

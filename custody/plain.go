@@ -27,8 +27,10 @@ func plainJSON(b []byte, mode scanMode) bool {
 	return p.value("", 0, false) && p.end()
 }
 
-// end reports that only white space follows.
-func (p *plain) end() bool { return p.peek() == 0 && p.at == len(p.b) }
+// end reports that only white space follows, and that there was not too much.
+func (p *plain) end() bool {
+	return p.peek() == 0 && p.at == len(p.b) && p.tokens <= MaxTokens
+}
 
 // peek skips white space and returns the next byte, 0 at the end.
 func (p *plain) peek() byte {
@@ -81,7 +83,7 @@ func (p *plain) str() (s []byte, ok bool) {
 // depth is that of what it stands in; ext says that this is inside ext.
 func (p *plain) value(name string, depth int, ext bool) bool {
 	switch c := p.peek(); {
-	case p.at == len(p.b) || p.tokens >= MaxTokens-2:
+	case p.at == len(p.b):
 		return false
 	case c == '"':
 		s, ok := p.str()
@@ -143,6 +145,11 @@ func (p *plain) integer() bool {
 }
 
 func (p *plain) object(depth int, ext bool) bool {
+	return p.members(ext, func(name []byte) bool { return p.value(string(name), depth, ext) })
+}
+
+// members reads an object behind its bracket; value reads what stands under a name.
+func (p *plain) members(ext bool, value func(name []byte) bool) bool {
 	if p.take('}') {
 		return true
 	}
@@ -161,7 +168,7 @@ func (p *plain) object(depth int, ext bool) bool {
 		if p.mode == scanPayload && !plainName(name, ext) {
 			return false
 		}
-		if !p.value(string(name), depth, ext) {
+		if !value(name) {
 			return false
 		}
 		if !p.take(',') {
@@ -182,6 +189,60 @@ func (p *plain) array(depth int, ext bool) bool {
 			return p.take(']')
 		}
 	}
+}
+
+// plainStatement reads the frame of a statement of plain spelling; predicate shares
+// memory with payload. ok is false for every other one, good or bad.
+func plainStatement(payload []byte) (w statementWire, ok bool) {
+	p := plain{b: payload, mode: scanPayload}
+	if !p.take('{') {
+		return w, false
+	}
+	p.tokens += 2
+	ok = p.members(false, func(name []byte) (ok bool) {
+		switch string(name) {
+		case "_type":
+			w.Type, ok = p.text()
+			return ok && !mayBeAddress([]byte(w.Type))
+		case "predicateType":
+			w.PredicateType, ok = p.text()
+			return ok && !mayBeAddress([]byte(w.PredicateType))
+		case "subject":
+			w.Subject, ok = p.subjects()
+			return ok
+		case "predicate":
+			p.peek()
+			from := p.at
+			ok = p.value("predicate", 1, false)
+			w.Predicate = payload[from:p.at:p.at]
+			return ok
+		}
+		return p.value(string(name), 1, false)
+	})
+	return w, ok && p.end()
+}
+
+// subjects reads a list of one subject.
+func (p *plain) subjects() ([]subjectWire, bool) {
+	var s subjectWire
+	p.tokens += 4
+	ok := p.take('[') && p.take('{') && p.members(false, func(name []byte) (ok bool) {
+		switch string(name) {
+		case "uri":
+			s.URI, ok = p.text()
+			return ok && !mayBeAddress([]byte(s.URI))
+		case "digest":
+			p.tokens += 2
+			s.Digest = map[string]string{}
+			return p.take('{') && p.members(false, func(name []byte) bool {
+				v, ok := p.text()
+				s.Digest[string(name)] = v
+				return ok && !mayBeAddress([]byte(v))
+			})
+		}
+		return p.value(string(name), 3, false)
+	}) && p.take(']')
+	return []subjectWire{s}, ok
 }
 
 // plainName reports that a name of a statement needs no second look: it is a known

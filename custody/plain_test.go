@@ -12,6 +12,9 @@ import (
 // plainSeeds are texts at the border between plain and not, good and bad.
 var plainSeeds = []string{
 	`{"_type":"x","subject":[{"uri":"a","digest":{"sha256":"b"}}],"predicate":{"chain":{"seq":0,"prev":null}}}`,
+	`{"subject":[{"uri":"a","digest":{"sha256":"b"}}],"predicateType":"t","predicate": {"a" : [1 , 2]} ,"_type":"x"}`, `{"subject":[]}`, `{"subject":[{}]}`,
+	`{"subject":[{"uri":"a"},{"uri":"b"}]}`, `{"subject":{}}`, `{"subject":[{"uri":1}]}`, `{"_type":1}`, `{"predicate":null}`, `{"predicate":1}`, `{"subject":[{"digest":{"sha256":"a@b.cd"}}]}`,
+	`{"subject":[{"digest":{"sha256":"a","sha256":"b"}}]}`, `{"subject":[{"uri":"a","name":{"x":[]}}]}`, `{"subject":[{"digest":{"email":"x"}}]}`, `{"_type":"a","_type":"b"}`,
 	`{"ext":{"bench":"xxx","deep":[{"a":[1,2,{"b":null}]}],"prev":null}}`,
 	`{"ext":{"prev":null,"email":"x"}}`, `{"ext":{"Actor":"x"}}`, `{"ext":{"a.email":1}}`, `{"prev":null}`, `{"actor":null}`,
 	`{"sealed":{"person":{"alg":"a","digest":"b"}}}`, `{"ext":{"sealed":{"name":1}}}`, `{"sealed":1}`, `{"actor":"a@b.cd"}`,
@@ -38,6 +41,15 @@ func checkPlain(t *testing.T, b []byte) (payload, frame bool) {
 		payload = payload || mode == scanPayload
 		if _, err := scanJSON(b, mode); err != nil {
 			t.Fatalf("mode %d: plain says yes to %q, the strict reader %v", mode, b, err)
+		}
+	}
+	if w, ok := plainStatement(b); ok {
+		if !plainJSON(b, scanPayload) {
+			t.Fatalf("the frame of %q is plain, the whole is not", b)
+		}
+		var want statementWire
+		if err := decodeFields(b, &want, ""); err != nil || !reflect.DeepEqual(w, want) {
+			t.Fatalf("plain reads %q as %+v, the strict reader as %+v (%v)", b, w, want, err)
 		}
 	}
 	if w, ok := plainDSSE(b); ok {

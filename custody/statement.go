@@ -95,14 +95,15 @@ func Parse(payload []byte) (*Statement, error) {
 	if n := len(payload); n == 0 || n > entry.MaxPayload {
 		return nil, problem.New("too_large", "", "the payload has %d bytes, want 1 to %d", n, entry.MaxPayload)
 	}
-	if !plainJSON(payload, scanPayload) {
+	w, ok := plainStatement(payload)
+	if !ok {
 		if _, err := scanJSON(payload, scanPayload); err != nil {
 			return nil, err
 		}
-	}
-	var w statementWire
-	if err := decodeFields(payload, &w, ""); err != nil {
-		return nil, err
+		w = statementWire{}
+		if err := decodeFields(payload, &w, ""); err != nil {
+			return nil, err
+		}
 	}
 	if w.Type != StatementType {
 		return nil, problem.New("invalid_statement", "/_type", "the statement type is %q", clip(w.Type)).

@@ -17,6 +17,7 @@ type item struct {
 	known uint64     // size of the log when the ID was looked up, and not found
 	res   Result
 	e     entry.Entry // as logged; zero for a repeat
+	hash  entry.Hash  // of e's leaf
 	req   *request
 }
 
@@ -159,9 +160,10 @@ func (r *recentIDs) put(id entry.Hash, at idAt) {
 	r.cur[id] = at
 }
 
-// begin starts a commit at the end of the log.
-func (w *writer) begin() (*commit, *overlay) {
-	c := &commit{first: w.edge.size, state: map[string][]byte{}, batch: w.s.db.NewBatch()}
+// begin starts a commit of up to n entries at the end of the log.
+func (w *writer) begin(n int) (*commit, *overlay) {
+	c := &commit{first: w.edge.size, state: map[string][]byte{}, entries: make([]admitted, 0, n+1),
+		batch: w.s.db.NewBatchWithSize(min(n*batchBytes, maxBatchBytes), pebble.WithMaxRetainedSizeBytes(maxBatchBytes))}
 	return c, &overlay{s: w.s, done: c.state}
 }
 
@@ -225,7 +227,7 @@ func (w *writer) admit(c *commit, o *overlay, it *item, now time.Time) error {
 	}
 	w.add(c, admitted{Entry: e, leaf: Leaf{ID: it.sub.ID, Manifest: manifest}, topics: distinct(out.Topics),
 		effect: out.Effect, manifest: it.sub.Manifest})
-	it.e = e
+	it.e, it.hash = e, c.entries[len(c.entries)-1].hash
 	it.res.Index, it.res.Time, it.res.Class, it.res.Effect = at.Index, at.Time, out.Class, out.Effect
 	return nil
 }
@@ -314,8 +316,7 @@ func (w *writer) stage(c *commit) error {
 		if a.Class == entry.Index {
 			continue
 		}
-		row := append(binary.BigEndian.AppendUint64(nil, n), a.effect...)
-		if err := b.Set(keyHash(keyID, a.leaf.ID), row, nil); err != nil {
+		if err := stageID(b, a.leaf.ID, n, a.effect); err != nil {
 			return err
 		}
 	}
@@ -342,11 +343,39 @@ func (w *writer) stage(c *commit) error {
 	return b.Set(metaHead, c.head.marshal(), nil)
 }
 
+// batchBytes is about what an entry brings into a batch, in bytes, so that the batch
+// need not be moved while it grows.
+const (
+	batchBytes    = 3 << 10
+	maxBatchBytes = 4 << 20 // set aside beforehand, and kept for the next batch
+)
+
 func stageLeaf(b *pebble.Batch, n uint64, l *Leaf, manifest entry.Hash) error {
-	if err := b.Set(keyU64(keyLeaf, n), l.Value[:], nil); err != nil {
+	leaf := b.SetDeferred(9, len(l.Value))
+	putU64(leaf.Key, keyLeaf, n)
+	copy(leaf.Value, l.Value[:])
+	if err := leaf.Finish(); err != nil {
 		return err
 	}
-	return b.Set(keyU64(keyEntry, n), encodeRecord(l.Cargo, manifest), nil)
+	row := b.SetDeferred(9, recordLen(l.Cargo, manifest))
+	putU64(row.Key, keyEntry, n)
+	putRecord(row.Value, l.Cargo, manifest)
+	return row.Finish()
+}
+
+func putU64(key []byte, space byte, n uint64) {
+	key[0] = space
+	binary.BigEndian.PutUint64(key[1:], n)
+}
+
+// stageID fills in the row of a statement's ID.
+func stageID(b *pebble.Batch, id entry.Hash, n uint64, effect string) error {
+	row := b.SetDeferred(1+len(id), 8+len(effect))
+	row.Key[0] = keyID
+	copy(row.Key[1:], id[:])
+	binary.BigEndian.PutUint64(row.Value, n)
+	copy(row.Value[8:], effect)
+	return row.Finish()
 }
 
 func stageTiles(b *pebble.Batch, full []fullTile) error {
@@ -362,7 +391,11 @@ func stageState(b *pebble.Batch, k string, v []byte) error {
 	if v == nil {
 		return b.Delete(stateKey(k), nil)
 	}
-	return b.Set(stateKey(k), v, nil)
+	row := b.SetDeferred(1+len(k), len(v))
+	row.Key[0] = keyState
+	copy(row.Key[1:], k)
+	copy(row.Value, v)
+	return row.Finish()
 }
 
 // stageTopics keeps the topics of a commit without index commitment, for a

@@ -14,7 +14,6 @@ import (
 	"fabtrail.dev/fabtrail/ledger/entry"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/transparency-dev/merkle/compact"
-	"github.com/transparency-dev/merkle/rfc6962"
 )
 
 const (
@@ -23,7 +22,16 @@ const (
 	bodyTarget = 8 << 20
 )
 
-var ranges = compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}
+var ranges = compact.RangeFactory{Hash: func(l, r []byte) []byte {
+	h := hashChildren((*entry.Hash)(l), (*entry.Hash)(r))
+	return h[:]
+}}
+
+// pushLeaf appends a leaf to a range.
+func pushLeaf(r *compact.Range, leaf *[entry.LeafSize]byte) error {
+	h := entry.LeafHash(leaf[:])
+	return r.Append(h[:], nil)
+}
 
 func rangeOf(size uint64, frontier []entry.Hash) (*compact.Range, error) {
 	hs := make([][]byte, len(frontier))
@@ -146,7 +154,7 @@ func (h *history) apply(r *jrecord, segment uint64) error {
 			return fmt.Errorf("it has leaves from %d on after %d leaves", first, h.size())
 		}
 		for i := range leaves {
-			if err := h.rng.Append(rfc6962.DefaultHasher.HashLeaf(leaves[i].Value[:]), nil); err != nil {
+			if err := pushLeaf(h.rng, &leaves[i].Value); err != nil {
 				return err
 			}
 		}
@@ -228,7 +236,8 @@ type journal struct {
 	epoch    uint64
 	signed   []byte
 	cosigned []byte
-	buf      []byte
+	buf      []byte // of the record being written
+	body     []byte // of its body
 }
 
 // startSegment begins a new segment whose base says all that the ones before
@@ -317,17 +326,17 @@ func (j *journal) add(leaves []Leaf) error {
 			size += leafLen(&leaves[n])
 			n++
 		}
-		body := make([]byte, 0, 12+size)
-		body = binary.BigEndian.AppendUint64(body, j.rng.End())
+		body := binary.BigEndian.AppendUint64(slices.Grow(j.body[:0], 12+size), j.rng.End())
 		body = binary.BigEndian.AppendUint32(body, uint32(n))
 		for i := range n {
 			body = appendLeaf(body, &leaves[i])
 		}
+		j.body = body
 		if err := j.write(recLeaves, body); err != nil {
 			return err
 		}
 		for i := range n {
-			if err := j.rng.Append(rfc6962.DefaultHasher.HashLeaf(leaves[i].Value[:]), nil); err != nil {
+			if err := pushLeaf(j.rng, &leaves[i].Value); err != nil {
 				return j.broke(err)
 			}
 		}

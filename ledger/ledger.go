@@ -434,7 +434,7 @@ func (l *Ledger) step(items []*item, due bool, forced []chan error) (published b
 		l.finish(&commit{items: items, forced: forced})
 		return false, err
 	}
-	c, o := l.w.begin()
+	c, o := l.w.begin(len(items))
 	c.items, c.forced = items, forced
 	full := l.diskFull()
 	now := l.cfg.Clock()

@@ -235,9 +235,7 @@ func (l *Ledger) answer(ctx context.Context, req *request) {
 		}
 	}
 	if wait {
-		ctx, cancel := context.WithTimeout(ctx, l.cfg.CosignWait)
-		_ = l.waitFor(ctx, &l.published, top) // late is an answer, too
-		cancel()
+		l.waitPublished(ctx, top)
 	}
 	for i := range req.items {
 		it := &req.items[i]
@@ -250,6 +248,16 @@ func (l *Ledger) answer(ctx context.Context, req *request) {
 	}
 }
 
+// waitPublished returns when entry i is published, or when that is late.
+func (l *Ledger) waitPublished(ctx context.Context, i uint64) {
+	if l.published.v.Load().size > i {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.cfg.CosignWait)
+	defer cancel()
+	_ = l.waitFor(ctx, &l.published, i)
+}
+
 // complete fills in what is read back for a repeat, and the receipt.
 func (l *Ledger) complete(it *item) error {
 	if it.res.Repeat {
@@ -257,11 +265,11 @@ func (l *Ledger) complete(it *item) error {
 		if err != nil {
 			return err
 		}
-		it.e = r.Entry
+		it.e, it.hash = r.Entry, r.LeafHash()
 		it.res.Time, it.res.Class = it.e.Time, it.e.Class
 	}
 	it.res.Envelope = it.e.Envelope
-	receipt, err := l.receipt(it.res.Index, it.e)
+	receipt, err := l.receipt(it.res.Index, it.e, it.hash)
 	if errors.Is(err, ErrNotPublished) {
 		it.res.Pending = true
 		return nil
@@ -270,8 +278,9 @@ func (l *Ledger) complete(it *item) error {
 	return err
 }
 
-// receipt makes the receipt of entry i, always the same, and verifies it.
-func (l *Ledger) receipt(i uint64, e entry.Entry) ([]byte, error) {
+// receipt makes the receipt of entry i, whose leaf has the given hash, always the
+// same, and verifies it.
+func (l *Ledger) receipt(i uint64, e entry.Entry, leaf entry.Hash) ([]byte, error) {
 	if i >= l.published.v.Load().size {
 		return nil, fmt.Errorf("%w: entry %d", ErrNotPublished, i)
 	}
@@ -283,7 +292,6 @@ func (l *Ledger) receipt(i uint64, e entry.Entry) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	leaf := e.LeafHash()
 	if root, ok := inclusionRoot(i, p.size, leaf, hs); !ok || root != p.root {
 		err := fmt.Errorf("%w: entry %d does not verify in the checkpoint of size %d", ErrDamaged, i, p.size)
 		l.fail(err)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"fabtrail.dev/fabtrail/ledger/entry"
 )
@@ -58,6 +59,7 @@ type jrecord struct {
 // appendRecord writes a record and returns its chain hash.
 func appendRecord(b []byte, typ byte, synced uint64, prev entry.Hash, body []byte) ([]byte, entry.Hash) {
 	at := len(b)
+	b = slices.Grow(b, recHeader+len(body)+recTrailer)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(body)))
 	b = append(b, typ)
 	b = binary.BigEndian.AppendUint64(b, synced)

@@ -205,7 +205,7 @@ func (l *Ledger) feed(ctx context.Context, head Head) error {
 // replay takes entries that the engine holds into the replica: they are decided
 // again, at the same index over the same state, and must come out the same.
 func (l *Ledger) replay(leaves []Leaf) error {
-	c, o := l.w.begin()
+	c, o := l.w.begin(len(leaves))
 	defer c.batch.Close()
 	for i := range leaves {
 		leaf := &leaves[i]

@@ -264,7 +264,7 @@ func (s *store) rehash(r *compact.Range, size uint64) error {
 		}
 		leaf := rec.Leaf()
 		leaves = append(leaves, leaf)
-		return r.Append(rfc6962.DefaultHasher.HashLeaf(leaf[:]), nil)
+		return pushLeaf(r, &leaf)
 	})
 	if err != nil {
 		return err

@@ -202,15 +202,21 @@ type record struct {
 	manifest entry.Hash // zero if none
 }
 
-func encodeRecord(cargo []byte, manifest entry.Hash) []byte {
-	b := make([]byte, 0, 33+len(cargo))
+func recordLen(cargo []byte, manifest entry.Hash) int {
 	if manifest.IsZero() {
-		b = append(b, 0)
-	} else {
-		b = append(b, flagManifest)
-		b = append(b, manifest[:]...)
+		return 1 + len(cargo)
 	}
-	return append(b, cargo...)
+	return 1 + len(manifest) + len(cargo)
+}
+
+// putRecord writes a keyEntry row of recordLen bytes.
+func putRecord(b, cargo []byte, manifest entry.Hash) {
+	b[0] = 0
+	if !manifest.IsZero() {
+		b[0] = flagManifest
+		copy(b[1:], manifest[:])
+	}
+	copy(b[len(b)-len(cargo):], cargo)
 }
 
 func parseRecord(b []byte) (r record, err error) {

@@ -30,18 +30,18 @@ type Proof struct {
 
 // Marshal returns the text of the proof.
 func (p Proof) Marshal() []byte {
-	var b strings.Builder
-	b.WriteString(proofHeader)
+	enc := base64.StdEncoding
+	b := make([]byte, 0, len(proofHeader)+enc.EncodedLen(len(p.Extra))+45*len(p.Hashes)+len(p.Checkpoint)+40)
+	b = append(b, proofHeader...)
 	if len(p.Extra) > 0 {
-		b.WriteString("extra " + base64.StdEncoding.EncodeToString(p.Extra) + "\n")
+		b = append(enc.AppendEncode(append(b, "extra "...), p.Extra), '\n')
 	}
-	b.WriteString("index " + strconv.FormatUint(p.Index, 10) + "\n")
-	for _, h := range p.Hashes {
-		b.WriteString(base64.StdEncoding.EncodeToString(h[:]) + "\n")
+	b = append(strconv.AppendUint(append(b, "index "...), p.Index, 10), '\n')
+	for i := range p.Hashes {
+		b = append(enc.AppendEncode(b, p.Hashes[i][:]), '\n')
 	}
-	b.WriteByte('\n')
-	b.Write(p.Checkpoint)
-	return []byte(b.String())
+	b = append(b, '\n')
+	return append(b, p.Checkpoint...)
 }
 
 // ParseProof reads a proof of logging; errors wrap ErrMalformed. The checkpoint

@@ -229,28 +229,25 @@ type Entry struct {
 
 // Leaf returns the 34 bytes that the tree commits to.
 func (e Entry) Leaf() [LeafSize]byte {
-	h := sha256.New()
-	var u [8]byte
-	num := func(n uint64) { binary.BigEndian.PutUint64(u[:], n); h.Write(u[:]) }
+	var space [128]byte // enough for all but a public envelope
+	b := space[:0]
 	switch e.Class {
 	case Public:
-		h.Write([]byte(domainPublic))
-		num(e.Time)
-		h.Write(e.Envelope)
+		b = make([]byte, 0, len(domainPublic)+8+len(e.Envelope))
+		b = binary.BigEndian.AppendUint64(append(b, domainPublic...), e.Time)
+		b = append(b, e.Envelope...)
 	case Restricted:
 		eh := sha256.Sum256(e.Envelope)
-		h.Write([]byte(domainRestricted))
-		num(e.Time)
-		h.Write(e.Salt[:])
-		h.Write(eh[:])
+		b = binary.BigEndian.AppendUint64(append(b, domainRestricted...), e.Time)
+		b = append(append(b, e.Salt[:]...), eh[:]...)
 	case Index:
-		h.Write([]byte(domainIndex))
-		num(e.Time)
-		num(e.Covers)
-		h.Write(e.IndexRoot[:])
+		b = binary.BigEndian.AppendUint64(append(b, domainIndex...), e.Time)
+		b = binary.BigEndian.AppendUint64(b, e.Covers)
+		b = append(b, e.IndexRoot[:]...)
 	}
 	leaf := [LeafSize]byte{version, byte(e.Class)}
-	h.Sum(leaf[:2])
+	sum := sha256.Sum256(b)
+	copy(leaf[2:], sum[:])
 	return leaf
 }
 
@@ -259,12 +256,8 @@ func (e Entry) LeafHash() Hash { l := e.Leaf(); return LeafHash(l[:]) }
 
 // LeafHash is SHA-256(0x00 | leaf), RFC 6962 section 2.1.
 func LeafHash(leaf []byte) Hash {
-	h := sha256.New()
-	h.Write([]byte{0})
-	h.Write(leaf)
-	var out Hash
-	h.Sum(out[:0])
-	return out
+	var space [1 + LeafSize]byte
+	return sha256.Sum256(append(append(space[:0], 0), leaf...))
 }
 
 // LeafClass returns the class of a leaf, or an error that wraps ErrMalformed
@@ -283,7 +276,14 @@ func LeafClass(leaf []byte) (Class, error) {
 // Extra returns the receipt extra: what, besides the envelope, the leaf is
 // computed from.
 func (e Entry) Extra() []byte {
-	b := []byte{byte(e.Class)}
+	return e.appendExtra(make([]byte, 0, maxExtra))
+}
+
+// maxExtra is the length of the longest extra.
+const maxExtra = 1 + 8 + 8 + 32
+
+func (e Entry) appendExtra(b []byte) []byte {
+	b = append(b, byte(e.Class))
 	b = binary.BigEndian.AppendUint64(b, e.Time)
 	switch e.Class {
 	case Restricted:
@@ -297,7 +297,7 @@ func (e Entry) Extra() []byte {
 
 // Cargo returns the bytes kept beside the leaf: the extra, then the envelope.
 func (e Entry) Cargo() []byte {
-	b := e.Extra()
+	b := e.appendExtra(make([]byte, 0, maxExtra+len(e.Envelope)))
 	if e.Class != Index {
 		b = append(b, e.Envelope...)
 	}

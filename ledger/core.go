@@ -411,6 +411,11 @@ func (c *core) start(e *edge) error {
 	if c.j.oldest == 0 {
 		c.j.oldest = next
 	}
+	// What a killed process wrote last need not be on the disk yet, and the new
+	// segment rests on it.
+	if err := c.syncSegments(); err != nil {
+		return err
+	}
 	if err := c.j.startSegment(next); err != nil {
 		return err
 	}
@@ -427,6 +432,19 @@ func (c *core) start(e *edge) error {
 	// After the journal, never before: a database of a later epoch shows that a
 	// journal is an old copy.
 	return c.s.db.Set(metaEpoch, binary.BigEndian.AppendUint64(nil, c.j.epoch), pebble.Sync)
+}
+
+func (c *core) syncSegments() error {
+	for _, n := range c.hist.segments {
+		f, err := c.cfg.FS.Open(c.cfg.FS.PathJoin(c.jDir, segmentName(n)))
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // flushFor flushes the database with a marker that tells, at the next start,

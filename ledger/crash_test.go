@@ -2,13 +2,18 @@ package ledger_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"fabtrail.dev/fabtrail/ledger"
 	"fabtrail.dev/fabtrail/ledger/ledgertest"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 // crashConfig is a ledger whose checkpoints, on their way to the witness, are
@@ -22,11 +27,41 @@ func crashConfig(fs vfs.FS, seen *ledgertest.Witnessed) ledger.Config {
 	return cfg
 }
 
+// modes are ways to run a ledger that a power loss may come upon.
+var modes = map[string]func(fs vfs.FS, seen *ledgertest.Witnessed) ledger.Config{
+	"each commit published": crashConfig,
+	// Answers are given while their checkpoint is not published.
+	"late quorum": func(fs vfs.FS, seen *ledgertest.Witnessed) ledger.Config {
+		cfg := crashConfig(fs, seen)
+		w := cfg.Cosigner.(*ledgertest.Cosigner)
+		show, asked := w.Before, 0
+		w.Before = func(ctx context.Context, note []byte) error {
+			if asked++; asked%3 != 0 {
+				return errors.Join(show(ctx, note), errLate)
+			}
+			return show(ctx, note)
+		}
+		cfg.CosignWait = time.Nanosecond
+		return cfg
+	},
+	// Commits without an index commitment come between those with one.
+	"spaced commitments": func(fs vfs.FS, seen *ledgertest.Witnessed) ledger.Config {
+		cfg := crashConfig(fs, seen)
+		cfg.PublishEvery, cfg.MaxBatch = time.Hour, 1
+		return cfg
+	},
+	"no witness": func(fs vfs.FS, seen *ledgertest.Witnessed) ledger.Config {
+		cfg := crashConfig(fs, seen)
+		cfg.Cosigner, cfg.Policy = nil, nil
+		return cfg
+	},
+}
+
 // workload appends from two goroutines, with manifests, batches, repeats and a
 // restart in the middle.
-func workload(t *testing.T, fs vfs.FS, seen *ledgertest.Witnessed, n int) {
+func workload(t *testing.T, open func() *ledger.Ledger, seen *ledgertest.Witnessed, n int) {
 	for half := range 2 {
-		l := open(t, crashConfig(fs, seen))
+		l := open()
 		var wg sync.WaitGroup
 		for g := range 2 {
 			wg.Go(func() {
@@ -59,40 +94,112 @@ func workload(t *testing.T, fs vfs.FS, seen *ledgertest.Witnessed, n int) {
 	}
 }
 
-// TestPowerLoss loses the power before write operations of a short workload (all
-// of them in a campaign), keeps 0, 50 and 100 percent of what was not synced, and
-// opens what is left; now and then it loses the power again meanwhile.
+// TestPowerLoss loses the power before write operations of a short workload, keeps
+// 0, 50 and 100 percent of what was not synced, and opens what is left; now and then
+// it loses the power again meanwhile. The tests take some operations of one run in
+// each mode; FABTRAIL_IMAGES makes it a campaign of all operations of longer runs,
+// until there were so many images.
 func TestPowerLoss(t *testing.T) {
+	want := number(t, "FABTRAIL_IMAGES", 0)
+	loss := powerLoss{t: t, every: 14, n: 6}
+	if want > 0 {
+		loss.every, loss.n = 1, 12
+	}
+	for round := uint64(0); round == 0 || int(loss.images.Load()) < want; round++ {
+		for name, cfg := range modes {
+			loss.run(name, cfg, round)
+		}
+		if want > 0 {
+			t.Logf("%d images", loss.images.Load())
+		}
+	}
+	t.Logf("power loss: %d operations, %d images, %d of them of a second loss, %d failed",
+		loss.points, loss.images.Load(), loss.again.Load(), loss.failed.Load())
+}
+
+// TestLossWhileTakingOver: a crash kept a commit in the database and not in the
+// journal; the power is lost again at every point of the start after that, when the
+// journal has the segment before and one that begins with the database's entries.
+func TestLossWhileTakingOver(t *testing.T) {
+	cfg := func(fs vfs.FS, seen *ledgertest.Witnessed) ledger.Config {
+		c := crashConfig(fs, seen)
+		c.Cosigner.(*ledgertest.Cosigner).Before = func(context.Context, []byte) error { return errLate }
+		c.CosignWait = time.Nanosecond
+		return c
+	}
 	mem := vfs.NewCrashableMem()
 	seen := ledgertest.NewWitnessed()
-	var images []ledgertest.Image
-	cam := ledgertest.NewCamera(mem, seen, 4, max(5/campaign(), 1), func(i ledgertest.Image) { images = append(images, i) })
-	workload(t, cam.FS, seen, 6)
-	points := cam.Stop()
+	l := open(t, cfg(mem, seen))
+	before := clone(mem)
+	seen.Answer(one(t, l, "kept\ntopic t"))
+	fs := clone(mem)
+	shut(t, l)
+	replace(t, fs, before, "log/journal")
+	if n, err := (ledgertest.Image{FS: fs, Seen: seen}).CheckTwice(cfg, 1, 1); err != nil || n < 100 {
+		t.Fatalf("%d images: %v", n, err)
+	}
+}
+
+// TestLossAfterKill: a process was killed before it had synced its last journal
+// record; the next one reads it, goes on from there, and the power is lost.
+func TestLossAfterKill(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	seen := ledgertest.NewWitnessed()
+	l := open(t, crashConfig(mem, seen))
+	seen.Answer(one(t, l, "before\ntopic t"))
+	shut(t, l)
+	var armed atomic.Bool
+	l = open(t, crashConfig(errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if armed.Load() && op.Kind == errorfs.OpFileSync && strings.HasSuffix(op.Path, ".journal") {
+			return errors.New("killed")
+		}
+		return nil
+	})), seen))
+	armed.Store(true)
+	if r := l.Append(context.Background(), []ledger.Submission{ledgertest.Submission("last\ntopic t")})[0]; !errors.Is(r.Err, ledger.ErrFailed) {
+		t.Fatal(r.Err)
+	}
+	_ = l.Close()
+	if n, err := (ledgertest.Image{FS: mem, Seen: seen}).CheckTwice(crashConfig, 1, 1); err != nil || n < 100 {
+		t.Fatalf("%d images: %v", n, err)
+	}
+}
+
+// powerLoss is a run of TestPowerLoss.
+type powerLoss struct {
+	t                     *testing.T
+	every, n, points      int
+	images, again, failed atomic.Int64
+}
+
+func (p *powerLoss) run(name string, cfg func(fs vfs.FS, seen *ledgertest.Witnessed) ledger.Config, seed uint64) {
+	mem := vfs.NewCrashableMem()
+	seen := ledgertest.NewWitnessed()
 	work := make(chan ledgertest.Image)
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {
 			for i := range work {
-				i.FS, i.Seen = clone(i.FS), i.Seen.Clone()
-				if err := i.Check(crashConfig, false); err != nil {
-					t.Error(err)
+				if err := p.check(i, cfg, p.images.Add(1)%97 == 7); err != nil {
+					p.failed.Add(1)
+					p.t.Errorf("%s, seed %d: %v", name, seed, err)
 				}
 			}
 		})
 	}
-	for _, i := range images {
-		work <- i
-	}
+	cam := ledgertest.NewCamera(mem, seen, seed, p.every, func(i ledgertest.Image) { work <- i })
+	workload(p.t, func() *ledger.Ledger { return open(p.t, cfg(cam.FS, seen)) }, seen, p.n)
+	p.points += cam.Stop()
 	close(work)
 	wg.Wait()
-	again := 0
-	for n := 7; n < len(images); n += 97 {
-		k, err := ledgertest.Image{Point: images[n].Point, Percent: images[n].Percent, FS: images[n].FS, Seen: images[n].Seen}.CheckTwice(crashConfig, 5, max(17/campaign(), 1))
-		if err != nil {
-			t.Error(err)
-		}
-		again += k
+}
+
+func (p *powerLoss) check(i ledgertest.Image, cfg func(fs vfs.FS, seen *ledgertest.Witnessed) ledger.Config, twice bool) error {
+	if !twice {
+		return i.Check(cfg, false)
 	}
-	t.Logf("%d operations, %d images, %d of a second loss", points, len(images), again)
+	k, err := i.CheckTwice(cfg, 5, max(2*p.every, 1))
+	p.again.Add(int64(k))
+	p.images.Add(int64(k))
+	return err
 }

@@ -23,6 +23,19 @@ func campaign() int {
 	return 1
 }
 
+// number is a count from the environment, for campaigns.
+func number(t testing.TB, name string, def int) int {
+	s := os.Getenv(name)
+	if s == "" {
+		return def
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatal(name, err)
+	}
+	return n
+}
+
 func TestEmbeddedConformance(t *testing.T) {
 	ledgertest.Conformance(t, func(t *testing.T) (ledger.Sequencer, func() ledger.Sequencer) {
 		fs := vfs.NewMem()

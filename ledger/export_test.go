@@ -3,7 +3,9 @@ package ledger
 import (
 	"runtime"
 
+	"fabtrail.dev/fabtrail/ledger/checkpoint"
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // FlipStored flips a bit of a stored entry ('c') or leaf ('l'), as failing memory
@@ -32,4 +34,13 @@ func (l *Ledger) WaitQueued(n int) {
 		}
 		runtime.Gosched()
 	}
+}
+
+// JournalMark is the newest signed checkpoint of a journal.
+func JournalMark(fs vfs.FS, dir string) (checkpoint.Checkpoint, error) {
+	h, err := readJournal(fs, dir)
+	if err != nil {
+		return checkpoint.Checkpoint{}, err
+	}
+	return noteCheckpoint(h.signed)
 }

@@ -191,13 +191,19 @@ func (h *history) applyBase(body []byte, segment uint64) error {
 	if err != nil {
 		return err
 	}
-	if !h.exists {
+	switch {
+	case !h.exists:
 		h.exists, h.base, h.rng = true, b, rng
 		h.signed = b.signed
 		if b.cosigned != nil {
 			h.cosigned = append(h.cosigned, b.cosigned)
 		}
-	} else if b.size != h.size() || root != h.root() || b.origin != h.base.origin {
+	case b.size > h.size() && b.origin == h.base.origin:
+		// A start found entries in the database that a crash had kept from the
+		// journal, and its segment begins after them; then it was cut short
+		// before it removed the segments before. It had flushed the database.
+		h.base, h.rng, h.leaves = b, rng, nil
+	case b.size != h.size() || root != h.root() || b.origin != h.base.origin:
 		return errors.New("it does not continue the segment before")
 	}
 	h.epoch = max(h.epoch, b.epoch)

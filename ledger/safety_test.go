@@ -71,6 +71,13 @@ func replace(t testing.TB, to, from vfs.FS, dir string) {
 	for _, n := range files(t, from, dir) {
 		write(t, to, n, read(t, from, n))
 	}
+	d, err := to.OpenDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func wal(t testing.TB, fs vfs.FS) (newest string) {

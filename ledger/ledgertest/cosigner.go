@@ -101,11 +101,11 @@ func (c *Cosigner) check(ctx context.Context, note []byte,
 	if root, ok := c.seen[cp.Size]; ok && root != cp.Root {
 		return n, cp, fmt.Errorf("two roots at size %d", cp.Size)
 	}
-	c.seen[cp.Size] = cp.Root
 	if cp.Size < c.last.Size {
 		return n, cp, fmt.Errorf("the log went back from size %d to %d", c.last.Size, cp.Size)
 	}
 	if c.last.Size == 0 {
+		c.seen[cp.Size] = cp.Root
 		return n, cp, nil
 	}
 	hs, err := consistency(ctx, c.last.Size, cp.Size)
@@ -116,5 +116,9 @@ func (c *Cosigner) check(ctx context.Context, note []byte,
 	for i := range hs {
 		raw[i] = hs[i][:]
 	}
-	return n, cp, proof.VerifyConsistency(rfc6962.DefaultHasher, c.last.Size, cp.Size, raw, c.last.Root[:], cp.Root[:])
+	err = proof.VerifyConsistency(rfc6962.DefaultHasher, c.last.Size, cp.Size, raw, c.last.Root[:], cp.Root[:])
+	if err == nil {
+		c.seen[cp.Size] = cp.Root
+	}
+	return n, cp, err
 }

@@ -170,6 +170,11 @@ func (i Image) Check(cfg func(fs vfs.FS, seen *Witnessed) ledger.Config, mayRefu
 	return i.check(i.FS, cfg, mayRefuse)
 }
 
+// CheckDisk is Image.Check on a disk that was not lost: what a process left there.
+func CheckDisk(fs vfs.FS, seen *Witnessed, cfg func(fs vfs.FS, seen *Witnessed) ledger.Config, mayRefuse bool) error {
+	return Image{Percent: 100, Seen: seen}.check(fs, cfg, mayRefuse)
+}
+
 func (i Image) check(fs vfs.FS, cfg func(fs vfs.FS, seen *Witnessed) ledger.Config, mayRefuse bool) (err error) {
 	defer func() {
 		if err != nil {

@@ -262,6 +262,7 @@ type indexer struct {
 	tip     *unitindex.Tree
 	pending []topicRef // of entries [covers, size), in log order
 	uncov   [][]byte   // keyUncov rows to delete with the next commitment
+	read    bucketRows // of the commitment in the making
 }
 
 // advance computes the index over [0, covers) and stages its rows. The entries'
@@ -275,7 +276,8 @@ func (x *indexer) advance(b *pebble.Batch, covers uint64) (entry.Hash, error) {
 		return cmp.Compare(a.ref.Index, c.ref.Index)
 	})
 	old := &rows{s: x.s, t: x.t, covers: x.covers}
-	read := bucketRows{tip: x.tip, old: old}
+	read := &x.read
+	read.begin(x.tip, old)
 	changes := make([]unitindex.Change, 0, len(x.pending))
 	err := read.load(x.pending)
 	for i := 0; err == nil && i < len(x.pending); {
@@ -290,7 +292,7 @@ func (x *indexer) advance(b *pebble.Batch, covers uint64) (entry.Hash, error) {
 	}
 	var next *unitindex.Tree
 	if err == nil {
-		next, err = x.tip.Update(&read, changes)
+		next, err = x.tip.Update(read, changes)
 	}
 	if err = errors.Join(err, old.close()); err != nil {
 		return entry.Hash{}, err

@@ -21,6 +21,27 @@ type bucketRows struct {
 	parts []*bucketPart // ascending, each of a range of topics
 	part  int           // where next goes on: row at of this part
 	at    int
+	spare []*bucketPart // of commitments before, for their memory
+}
+
+// begin makes r ready for the next commitment.
+func (r *bucketRows) begin(tip *unitindex.Tree, old *rows) {
+	r.spare = append(r.spare, r.parts...)
+	r.tip, r.old, r.parts, r.part, r.at = tip, old, r.parts[:0], 0, 0
+}
+
+// empty is a part with room for the rows of n changes.
+func (r *bucketRows) empty(n int) *bucketPart {
+	if k := len(r.spare); k > 0 {
+		p := r.spare[k-1]
+		r.spare = r.spare[:k-1]
+		if cap(p.rows) <= spareMax {
+			p.buckets, p.rows, p.bytes = p.buckets[:0], p.rows[:0], p.bytes[:0]
+			return p
+		}
+	}
+	n = min(n, readMax)
+	return &bucketPart{buckets: make([]readBucket, 0, n), rows: make([]readRow, 0, 7*n), bytes: make([]byte, 0, 48*n)}
 }
 
 // bucketPart is the share of one goroutine.
@@ -44,8 +65,14 @@ type readRow struct {
 	from, to     int
 }
 
-// readMin is the number of topics that is worth another goroutine.
-const readMin = 128
+const (
+	// readMin is the number of topics that is worth another goroutine.
+	readMin = 128
+	// readMax is the number of topics up to which memory is made at once.
+	readMax = 1 << 14
+	// spareMax is the number of rows up to which a part's memory is kept, some 10 MB.
+	spareMax = 1 << 17
+)
 
 // load reads the buckets of the pending topics, which are sorted.
 func (r *bucketRows) load(pending []topicRef) error {
@@ -58,7 +85,7 @@ func (r *bucketRows) load(pending []topicRef) error {
 				k++
 			}
 		}
-		part, mine := new(bucketPart), pending[:k]
+		part, mine := r.empty(k), pending[:k]
 		r.parts = append(r.parts, part)
 		pending = pending[k:]
 		g.Go(func() error { return part.load(r.tip, r.old, mine) })

@@ -156,6 +156,14 @@ type Config struct {
 	// Sequencer orders and keeps the leaves; nil is the embedded engine. Open
 	// takes it over and Close closes it.
 	Sequencer Sequencer
+	// Share, if set, hands a note that is to be published to those who follow, before
+	// anybody sees it here, so that a receipt stays the same whichever node answers.
+	// It returns the note to publish: the one that was shared first at this size.
+	Share func(ctx context.Context, size uint64, note []byte) (first []byte, err error)
+	// Shared returns some of the notes that were shared, of sizes above after, in
+	// order; none at the end. Open takes those that it lacks: another node may have
+	// signed meanwhile.
+	Shared func(ctx context.Context, after uint64) ([][]byte, error)
 
 	Clock  func() time.Time     // time.Now; the log's time, and that of heartbeats
 	Rand   func([]byte) error   // crypto/rand; salts of restricted entries
@@ -182,7 +190,7 @@ type Config struct {
 	RotateBytes  int64         // journal size that triggers a flush of the database and a new segment; 64 MiB
 	CacheBytes   int64         // expanded tiles kept in memory; 64 MiB
 	StateCache   int64         // rows of the application's state kept in memory; 32 MiB
-	BlockCache   int64         // Pebble's block cache; 64 MiB
+	BlockCache   int64         // Pebble's block cache, of which it takes MemTable off; 96 MiB
 	MemTable     uint64        // Pebble's memtable size; 32 MiB
 
 	newJournal bool // the journal is lost, and is begun anew at the database's size; see Restore

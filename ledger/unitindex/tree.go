@@ -13,8 +13,8 @@ import (
 
 const (
 	// bucketMax is the number of topics above which a bucket is split; random
-	// topics then fill buckets with 0.69 of it, about eight.
-	bucketMax = 12
+	// topics then fill buckets with 0.69 of it, five or six.
+	bucketMax = 8
 
 	// forkMin is the number of changes on each side that is worth a goroutine.
 	forkMin = 32

@@ -89,7 +89,7 @@ func (a *API) answerLines(c *call, rc *http.ResponseController, lines []line) er
 	}
 	var results []Result
 	if len(envelopes) > 0 {
-		results = a.submit(c, envelopes)
+		results = a.submit(c, envelopes, meter{a.limits, c.who.Party, a.Sleep})
 	}
 	var out []byte
 	for _, l := range lines {

@@ -68,6 +68,9 @@ type fakeLedger struct {
 	manifests map[entry.Hash][]byte
 	chunks    []int
 	gate      chan struct{} // when set, Submit waits for it
+	head      string        // what ManifestHead was last given
+	headSize  int64
+	extra     int           // what Post charges for each envelope
 	entered   chan struct{} // when set, Submit tells that it was entered
 	reasons   []Reason
 	entries   []LogEntry
@@ -108,7 +111,7 @@ func (f *fakeLedger) state() string {
 	return fmt.Sprintf("%d statements, %d manifests", len(f.byID), len(f.manifests))
 }
 
-func (f *fakeLedger) Submit(ctx context.Context, who Caller, envelopes [][]byte) []Result {
+func (f *fakeLedger) Post(ctx context.Context, who Caller, envelopes [][]byte, m Meter) []Result {
 	if f.entered != nil {
 		f.entered <- struct{}{}
 	}
@@ -123,6 +126,12 @@ func (f *fakeLedger) Submit(ctx context.Context, who Caller, envelopes [][]byte)
 	f.chunks = append(f.chunks, len(envelopes))
 	f.lastWho = who
 	results := make([]Result, len(envelopes))
+	if err := m.Take(ctx, f.extra*len(envelopes)); err != nil {
+		for i := range results {
+			results[i].Err = err
+		}
+		return results
+	}
 	for i, b := range envelopes {
 		var s fakeStatement
 		if err := json.Unmarshal(b, &s); err != nil {
@@ -172,6 +181,16 @@ func (f *fakeLedger) Statement(_ context.Context, who Caller, id entry.Hash) (Re
 		return r, problem.New("not_found", "id", "no such statement")
 	}
 	return r, nil
+}
+
+func (f *fakeLedger) ManifestHead(head []byte, size int64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.head, f.headSize = string(head), size
+	if !strings.HasPrefix(string(head), "fabtrail/manifest/v1\n") {
+		return problem.New("manifest_mismatch", "", "not a manifest")
+	}
+	return nil
 }
 
 func (f *fakeLedger) PutManifest(_ context.Context, _ Caller, digest entry.Hash, b []byte) (bool, error) {

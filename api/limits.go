@@ -43,10 +43,11 @@ type Limits struct {
 	BatchPerParty int
 	// LogRate and ReadRate bound the requests of one caller.
 	LogRate, ReadRate Rate
-	// StatementRate bounds the statements of one party. A single one over the
-	// rate is answered with 429; a batch is slowed down to it.
+	// StatementRate bounds the statements of one party; large ones count as several
+	// (see Meter). A single one over the rate is answered with 429; a batch is slowed
+	// down to it.
 	StatementRate Rate
-	// UploadRate bounds the manifests of one party.
+	// UploadRate bounds the manifests of one party, each begun 256 KiB as one.
 	UploadRate Rate
 	// StatusRate bounds the units of which one caller gets no more than a status word
 	// (without a token also those that are not there): serials can be guessed.

@@ -1,11 +1,18 @@
 package api
 
 import (
+	"bufio"
+	"crypto/sha256"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"fabtrail.dev/fabtrail/ledger/entry"
 )
 
 // TestInFlight: while one request of a class is served, another is refused at
@@ -271,6 +278,121 @@ func TestBatchIsSlowedDown(t *testing.T) {
 	if total != 2*time.Second { // 25 lines, 5 at once, the rest at 10 a second
 		t.Errorf("slowed down by %v", total)
 	}
+}
+
+// TestLargeStatementsCountMore: what a statement costs beyond a small one slows a batch
+// down, and is refused of a single one that is over the rate.
+func TestLargeStatementsCountMore(t *testing.T) {
+	limits := generous
+	limits.StatementRate = Rate{PerSecond: 10, Burst: 10}
+	s := newServer(t, limits)
+	s.extra = 4
+	for i, want := range []int{201, 201, 429} {
+		r := s.do("POST", "/v1/statements", fmt.Sprintf(`{"name":"%d"}`, i), typeJSON, bearerHeader(s.token(partyA, ScopeWrite)))
+		if r.status != want || want == 429 && r.header.Get("Retry-After") == "" {
+			t.Errorf("statement %d: %d %s", i, r.status, r.body)
+		}
+	}
+	s = newServer(t, limits)
+	s.extra = 4
+	if lines := parseLines(t, s.batch(strings.Repeat("{\"name\":\"a\"}\n", 6)).body); len(lines) != 6 || lines[5].Status >= 300 {
+		t.Errorf("answers: %v", lines)
+	}
+	close(s.slept)
+	var total time.Duration
+	for d := range s.slept {
+		total = max(total, d) // the clock stands still: each wait holds those before
+	}
+	if total != 2*time.Second { // 30 in all, 10 at once
+		t.Errorf("slowed down by %v", total)
+	}
+}
+
+// TestUploadsCountBySize: also when the length is not said.
+func TestUploadsCountBySize(t *testing.T) {
+	limits := generous
+	limits.UploadRate = Rate{PerSecond: 1, Burst: 66}
+	body := manifestBytes + strings.Repeat("x", 8*uploadUnit)
+	digest := fmt.Sprintf("%x", sha256.Sum256([]byte(body)))
+	put := func(s *server, headers ...string) int {
+		return s.do("PUT", "/v1/manifests/"+digest, body, append(headers, typeOctets, bearerHeader(s.token(partyA, ScopeWrite)))...).status
+	}
+	s := newServer(t, limits)
+	for i := range 8 { // 9 units each
+		if want := map[bool]int{true: 201, false: 200}[i == 0]; i < 7 && put(s) != want {
+			t.Fatalf("upload %d was refused", i)
+		}
+	}
+	if got := put(s); got != 429 {
+		t.Errorf("an upload over the rate: %d", got)
+	}
+	s = newServer(t, limits)
+	for i, want := range []int{201, 429} {
+		if got := s.chunked("PUT", "/v1/manifests/"+digest, body, typeOctets, bearerHeader(s.token(partyA, ScopeWrite))); got != want {
+			t.Errorf("upload %d without a length: %d, want %d", i, got, want)
+		}
+	}
+}
+
+// TestManifestHeadIsEnough: what cannot be a manifest is refused before the rest of it
+// has come, or when it is shorter than the head.
+func TestManifestHeadIsEnough(t *testing.T) {
+	s := newServer(t, generous)
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	junk := strings.Repeat("x", ManifestHead)
+	if _, err := fmt.Fprintf(conn, "PUT /v1/manifests/%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n%s\r\n\r\n%s",
+		manifestDigest, MaxManifest, typeOctets, bearerHeader(s.token(partyA, ScopeWrite)), junk); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != 422 || s.head != junk || s.headSize != MaxManifest || len(s.manifests) != 0 {
+		t.Errorf("status %d; the head has %d bytes, of %d", resp.StatusCode, len(s.head), s.headSize)
+	}
+	for _, body := range []string{manifestBytes, "x", strings.Repeat("x", ManifestHead-1), strings.Repeat("x", ManifestHead), strings.Repeat("x", ManifestHead+1)} {
+		for _, send := range []func(method, target, body string, headers ...string) int{
+			func(m, target, b string, h ...string) int { return s.do(m, target, b, h...).status }, s.chunked,
+		} {
+			want := 422
+			if body == manifestBytes {
+				want = 201
+			}
+			s.manifests = map[entry.Hash][]byte{}
+			digest := fmt.Sprintf("%x", sha256.Sum256([]byte(body)))
+			if got := send("PUT", "/v1/manifests/"+digest, body, typeOctets, bearerHeader(s.token(partyA, ScopeWrite))); got != want {
+				t.Errorf("%d bytes: %d, want %d", len(body), got, want)
+			}
+			if whole := body[:min(len(body), ManifestHead)]; s.head != whole {
+				t.Errorf("of %d bytes the head has %d", len(body), len(s.head))
+			}
+		}
+	}
+}
+
+// chunked sends a request whose length is not said.
+func (s *server) chunked(method, target, body string, headers ...string) int {
+	s.t.Helper()
+	req, err := http.NewRequest(method, "http://"+s.addr+target, io.MultiReader(strings.NewReader(body)))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		req.Header.Set(name, value)
+	}
+	resp, err := s.client.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode
 }
 
 func TestKeyedForgets(t *testing.T) {

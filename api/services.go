@@ -31,12 +31,13 @@ type Result struct {
 
 // Submitter takes statements.
 type Submitter interface {
-	// Submit takes DSSE envelopes (the bytes of the request or of one line, not
+	// Post takes DSSE envelopes (the bytes of the request or of one line, not
 	// yet parsed) and returns one result for each, in order. An envelope may cite
 	// those before it. A refused one harms no other. The caller's party must be
 	// among the parties that signed, else signer_mismatch; a caller with
-	// ScopeAdmin may also post what the authority signed, which no party did.
-	Submit(ctx context.Context, who Caller, envelopes [][]byte) []Result
+	// ScopeAdmin may also post what the authority signed, which no party did. What an
+	// envelope costs more than a small one is charged to the meter before it is spent.
+	Post(ctx context.Context, who Caller, envelopes [][]byte, m Meter) []Result
 }
 
 // Statements finds recorded statements.
@@ -49,6 +50,9 @@ type Statements interface {
 
 // Manifests keeps the manifests that statements name.
 type Manifests interface {
+	// ManifestHead refuses a body of which head is the beginning (ManifestHead bytes,
+	// or all of it) and size the length (-1: not said), when it cannot be a manifest.
+	ManifestHead(head []byte, size int64) error
 	// PutManifest keeps b durably under its digest, which the API has compared.
 	// It refuses what is not a manifest. created is false when it was there.
 	PutManifest(ctx context.Context, who Caller, digest entry.Hash, b []byte) (created bool, err error)

@@ -1,9 +1,12 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -94,7 +97,7 @@ func (a *API) postStatement(c *call) error {
 	if err != nil {
 		return err
 	}
-	results := a.submit(c, [][]byte{body})
+	results := a.submit(c, [][]byte{body}, meter{a.limits, c.who.Party, nil})
 	if err := results[0].Err; err != nil {
 		return err
 	}
@@ -104,8 +107,8 @@ func (a *API) postStatement(c *call) error {
 var errResults = errors.New("the submitter returned another number of results than it was given envelopes")
 
 // submit hands envelopes over and counts the outcomes.
-func (a *API) submit(c *call, envelopes [][]byte) []Result {
-	results := a.Submitter.Submit(c.ctx(), c.who, envelopes)
+func (a *API) submit(c *call, envelopes [][]byte, m Meter) []Result {
+	results := a.Submitter.Post(c.ctx(), c.who, envelopes, m)
 	if len(results) != len(envelopes) {
 		results = make([]Result, len(envelopes))
 		for i := range results {
@@ -157,7 +160,7 @@ func (a *API) putManifest(c *call) error {
 	if err := errors.Join(rc.SetReadDeadline(now.Add(a.times.upload)), rc.SetWriteDeadline(now.Add(a.times.upload+a.times.write))); err != nil {
 		return err
 	}
-	body, err := readBody(c.Request())
+	body, err := a.readManifest(c)
 	if err != nil {
 		return err
 	}
@@ -179,4 +182,46 @@ func (a *API) putManifest(c *call) error {
 		SHA256 string `json:"sha256"`
 		Size   int    `json:"size"`
 	}{want.String(), len(body)})
+}
+
+// ManifestHead is how many bytes of a manifest are looked at before the rest is read.
+const ManifestHead = 512
+
+// uploadUnit is the size that counts as one upload of the rate.
+const uploadUnit = 256 << 10
+
+// readManifest reads the body of an upload, which costs the caller by its size. It reads
+// on only while the body can still be a manifest.
+func (a *API) readManifest(c *call) ([]byte, error) {
+	req := c.Request()
+	size := req.ContentLength
+	cost := size
+	if size < 0 {
+		cost = MaxManifest
+	}
+	// One unit was taken at the door.
+	if err := a.limits.takeN(a.limits.upload, c.caller(), int(max(cost-1, 0)/uploadUnit)); err != nil {
+		return nil, err
+	}
+	head := make([]byte, ManifestHead)
+	n, err := io.ReadFull(req.Body, head)
+	whole := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) && size < 0 || int64(n) == size
+	if err != nil && !whole {
+		return nil, fmt.Errorf("%w: %w", errBody, err)
+	}
+	if n == 0 {
+		return nil, problem.New("malformed_request", "", "the body is empty")
+	}
+	if whole {
+		size = int64(n)
+	}
+	if err := a.Manifests.ManifestHead(head[:n], size); err != nil || whole {
+		return head[:n], err
+	}
+	body := bytes.NewBuffer(make([]byte, 0, max(size, 0)+bytes.MinRead))
+	body.Write(head)
+	if _, err := body.ReadFrom(req.Body); err != nil {
+		return nil, fmt.Errorf("%w: %w", errBody, err)
+	}
+	return body.Bytes(), nil
 }

@@ -89,6 +89,11 @@ func (n *Node) Statement(_ context.Context, who api.Caller, id entry.Hash) (api.
 	return recorded(r).Recorded, nil
 }
 
+// ManifestHead implements api.Manifests.
+func (n *Node) ManifestHead(head []byte, size int64) error {
+	return custody.CheckManifestHead(head, size)
+}
+
 // PutManifest implements api.Manifests.
 func (n *Node) PutManifest(_ context.Context, _ api.Caller, digest entry.Hash, b []byte) (created bool, err error) {
 	if _, err := n.ledger.Manifest(digest); err == nil {

@@ -23,11 +23,16 @@ type prepared struct {
 	members []custody.Member
 }
 
-// Submit implements api.Submitter. Reading and verifying are pure and run in
-// parallel; only what they let through reaches the sequencer, in order.
+// Submit is Post without a meter: for the ledger itself.
 func (n *Node) Submit(ctx context.Context, who api.Caller, envelopes [][]byte) []api.Result {
+	return n.Post(ctx, who, envelopes, api.Free{})
+}
+
+// Post implements api.Submitter. Reading and verifying are pure and run in
+// parallel; only what they let through reaches the sequencer, in order.
+func (n *Node) Post(ctx context.Context, who api.Caller, envelopes [][]byte, m api.Meter) []api.Result {
 	results := make([]api.Result, len(envelopes))
-	items, keys := n.prepare(envelopes, results)
+	items, keys := n.prepare(ctx, envelopes, results, m)
 	var subs []ledger.Submission
 	var lines []int
 	for i, p := range items {
@@ -63,16 +68,28 @@ const chunk = 64
 
 // prepare reads and verifies envelopes; element i is nil when results[i].Err says
 // why.
-func (n *Node) prepare(envelopes [][]byte, results []api.Result) ([]*prepared, keyLookup) {
+func (n *Node) prepare(ctx context.Context, envelopes [][]byte, results []api.Result, m api.Meter) ([]*prepared, keyLookup) {
 	items := make([]*prepared, len(envelopes))
 	parsed := make([]custody.DSSE, len(envelopes))
+	extra := 0
 	for i, b := range envelopes {
-		parsed[i], results[i].Err = custody.ParseDSSE(b)
+		if parsed[i], results[i].Err = custody.ParseDSSE(b); results[i].Err == nil {
+			extra += weight(parsed[i])
+		}
+	}
+	if err := m.Take(ctx, extra); err != nil {
+		for i := range results {
+			if results[i].Err == nil {
+				results[i].Err = err
+			}
+		}
 	}
 	keys := n.lookup(parsed)
 	manifests := once(parsedManifests(n.ledger.Manifest))
 	verify := func(from, to int) {
-		n.verify(parsed[from:to], items[from:to], results[from:to], keys, manifests)
+		n.verify(parsed[from:to], items[from:to], results[from:to], keys, func(st *custody.Statement) ([]custody.Member, error) {
+			return charged(ctx, m, manifests, st)
+		})
 	}
 	if len(envelopes) <= chunk { // a goroutine's new stack would cost more
 		verify(0, len(envelopes))
@@ -100,7 +117,39 @@ func (n *Node) prepare(envelopes [][]byte, results []api.Result) ([]*prepared, k
 	return items, keys
 }
 
-func (n *Node) verify(ds []custody.DSSE, items []*prepared, results []api.Result, keys custody.KeyLookup, manifests func(entry.Hash) (*manifest, error)) {
+// What statements count for beyond being one each: a signature, so much payload and so
+// many members cost about what a small statement does (make costs).
+const (
+	payloadUnit = 32 << 10
+	memberUnit  = 4
+)
+
+// weight is what an envelope costs beyond a small one with one signature.
+func weight(d custody.DSSE) int { return len(d.Signatures) - 1 + len(d.Payload)/payloadUnit }
+
+// charged reads the members that a statement speaks of, once they are paid for. Whoever
+// names fewer than the manifest has pays afterwards.
+func charged(ctx context.Context, m api.Meter, load func(entry.Hash) (*manifest, error), st *custody.Statement) ([]custody.Member, error) {
+	contents := st.Contents()
+	if contents == nil {
+		return nil, nil
+	}
+	said := int(contents.Count) / memberUnit
+	if err := m.Take(ctx, said); err != nil {
+		return nil, err
+	}
+	return members(func(sum entry.Hash) (*manifest, error) {
+		got, err := load(sum)
+		if err == nil {
+			m.Owe(len(got.Members)/memberUnit - said)
+		}
+		return got, err
+	}, st)
+}
+
+// verify checks the envelopes that have no error yet; read gives the members that a
+// statement speaks of.
+func (n *Node) verify(ds []custody.DSSE, items []*prepared, results []api.Result, keys custody.KeyLookup, read func(*custody.Statement) ([]custody.Member, error)) {
 	var todo []custody.DSSE
 	var lines []int
 	for i := range ds {
@@ -114,7 +163,7 @@ func (n *Node) verify(ds []custody.DSSE, items []*prepared, results []api.Result
 			results[i].Err = errs[k]
 			continue
 		}
-		ms, err := members(manifests, signed[k].Statement)
+		ms, err := read(signed[k].Statement)
 		if err != nil {
 			results[i].Err = err
 			continue

@@ -195,6 +195,11 @@ func (l *Ledger) cosign(v *View) error {
 	if err := l.checkCosigned(v, note); err != nil {
 		return fmt.Errorf("the cosigner's note: %w", err)
 	}
+	if v.size > old {
+		if note, err = l.share(ctx, v, note); err != nil {
+			return err
+		}
+	}
 	if err := l.publish(v, note, true); err != nil {
 		l.fail(err)
 		return l.Err()

@@ -289,6 +289,10 @@ func (l *Ledger) standing(ctx context.Context) (signed, published []byte, err er
 			return nil, nil, err
 		}
 	}
+	if published, err = l.takeShared(ctx, published); err != nil {
+		return nil, nil, err
+	}
+	signed = newerNote(signed, published)
 	l.j.signed, l.j.cosigned = signed, published
 	if l.cfg.WitnessNotes == nil {
 		return signed, published, nil

@@ -156,6 +156,64 @@ func (l *Ledger) bornOut(cp checkpoint.Checkpoint, note []byte) (*View, error) {
 	return l.viewAt(note, version{})
 }
 
+// share hands a note on before it is published here, and returns the one to publish.
+func (l *Ledger) share(ctx context.Context, v *View, note []byte) ([]byte, error) {
+	if l.cfg.Share == nil {
+		return note, nil
+	}
+	first, err := l.cfg.Share(ctx, v.size, note)
+	if err != nil {
+		return nil, fmt.Errorf("sharing the note of size %d: %w", v.size, err)
+	}
+	if bytes.Equal(first, note) {
+		return note, nil
+	}
+	if err := l.checkCosigned(v, first); err != nil {
+		return nil, fmt.Errorf("another note was shared at size %d: %w", v.size, err)
+	}
+	return first, nil
+}
+
+// takeShared keeps the notes that another node has published since published, and
+// returns the newest.
+func (l *Ledger) takeShared(ctx context.Context, published []byte) ([]byte, error) {
+	if l.cfg.Shared == nil {
+		return published, nil
+	}
+	for {
+		cp, err := noteCheckpoint(published)
+		if err != nil {
+			return nil, err
+		}
+		notes, err := l.cfg.Shared(ctx, cp.Size)
+		if err != nil {
+			return nil, fmt.Errorf("shared notes: %w", err)
+		}
+		if len(notes) == 0 {
+			return published, nil
+		}
+		for _, note := range notes {
+			if err := l.checkOurs(note, "a note that was shared", true); err != nil {
+				return nil, err
+			}
+			next, err := noteCheckpoint(note)
+			if err == nil && next.Size <= cp.Size {
+				err = fmt.Errorf("size %d after %d", next.Size, cp.Size)
+			}
+			if err == nil && l.cfg.Policy != nil {
+				_, err = l.cfg.Policy.Verify(note)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("shared notes: %w", err)
+			}
+			if err := l.s.storeNote(next.Size, note, true); err != nil {
+				return nil, err
+			}
+			published, cp = note, next
+		}
+	}
+}
+
 // PublishedNote is a published checkpoint: the note that was published first at its
 // size.
 type PublishedNote struct {

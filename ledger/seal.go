@@ -58,6 +58,9 @@ func (l *Ledger) sealCommit(c *commit) error {
 	}
 	l.signed.set(v)
 	if l.cfg.Cosigner == nil {
+		if _, err := l.share(l.ctx, v, v.logNote); err != nil {
+			return err
+		}
 		if err := l.publish(v, v.logNote, false); err != nil {
 			return err
 		}

@@ -108,6 +108,17 @@ func (n *Node) openEngine(ctx context.Context, cfg *ledger.Config) (err error) {
 		return err
 	}
 	cfg.Sequencer, cfg.PublishEvery, cfg.MaxBatch = n.engine, clusterPublishEvery, clusterBatch
+	if n.cfg.Follow {
+		return nil
+	}
+	cfg.Share = n.engine.Share
+	cfg.Shared = func(ctx context.Context, after uint64) (out [][]byte, err error) {
+		notes, err := n.engine.Notes(ctx, after+1, notesMost)
+		for _, note := range notes {
+			out = append(out, note.First)
+		}
+		return out, err
+	}
 	return nil
 }
 
@@ -190,9 +201,9 @@ func (n *Node) openReplica(ctx context.Context) error {
 	return err
 }
 
-// share hands every published note to the cluster, for those who follow. It starts
-// where the cluster's notes end, so that a crash leaves none out. Publishing does not
-// wait for it.
+// share hands to the cluster what Share has not: notes from before the cluster, and
+// fresh cosignatures on a note. It starts where the cluster's notes end, so that a crash
+// leaves none out.
 func (n *Node) share(ctx context.Context) error {
 	var s sharing
 	for {

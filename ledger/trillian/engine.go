@@ -246,7 +246,7 @@ func (e *Engine) Head(ctx context.Context) (h ledger.Head, err error) {
 		if e.cfg.ReadOnly {
 			return true, nil
 		}
-		_, err = e.store.held(ctx, false)
+		_, err = e.store.held(ctx, want, false)
 		return err == nil, err
 	})
 	return h, err
@@ -301,7 +301,7 @@ func (e *Engine) settled(ctx context.Context) (uint64, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.Call)
 	defer cancel()
-	end, err := e.store.held(ctx, true)
+	end, err := e.store.held(ctx, end, true)
 	if err != nil {
 		return 0, err
 	}
@@ -342,7 +342,7 @@ func (e *Engine) send(ctx context.Context, first uint64, leaves []ledger.Leaf, s
 	}
 	if err != nil {
 		e.set(first, true)
-		if _, herr := e.store.held(ctx, false); errors.Is(herr, ledger.ErrBroken) {
+		if _, herr := e.store.held(ctx, first, false); errors.Is(herr, ledger.ErrBroken) {
 			return herr
 		}
 		return err

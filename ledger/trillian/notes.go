@@ -30,6 +30,17 @@ func (e *Engine) PutNotes(ctx context.Context, notes []Note) error {
 	return nil
 }
 
+// Share keeps the note of a size unless one is there already, and returns the one that
+// was first. It waits for a cluster that does not answer, for a while.
+func (e *Engine) Share(ctx context.Context, size uint64, note []byte) (first []byte, err error) {
+	err = e.patiently(ctx, "sharing a note", func(ctx context.Context) (bool, error) {
+		err := e.store.pool.QueryRow(ctx, `INSERT INTO fabtrail.note (tree_id, size, first, latest) VALUES ($1, $2, $3, $3)
+			ON CONFLICT (tree_id, size) DO UPDATE SET latest = EXCLUDED.latest RETURNING first`, e.cfg.Tree, int64(size), note).Scan(&first)
+		return err == nil, err
+	})
+	return first, err
+}
+
 // Notes returns up to n notes of sizes from on, in order.
 func (e *Engine) Notes(ctx context.Context, from uint64, n int) ([]Note, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.Call)

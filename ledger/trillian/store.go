@@ -138,14 +138,16 @@ func kept(ctx context.Context, q querier, tree int64) (end uint64, err error) {
 	return uint64(last + 1), err
 }
 
-// held checks that this engine is still the signer, and returns the number of
-// leaves kept if count is set. The lock is taken again after its connection was
-// lost, unless another node has drawn a token since: ledger.ErrBroken.
-func (s *store) held(ctx context.Context, count bool) (end uint64, err error) {
+// held checks that this engine is still the signer. The lock is taken again after
+// its connection was lost, unless another node has drawn a token since:
+// ledger.ErrBroken. Then, or if count is set, it returns the number of leaves kept;
+// fewer than least, which were committed before, are ledger.ErrBroken too: the database
+// is not the one that it was.
+func (s *store) held(ctx context.Context, least uint64, count bool) (end uint64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lease == nil || s.lease.IsClosed() {
-		s.lease = nil
+		s.lease, count = nil, true
 		if err := s.lock(ctx); errors.Is(err, ErrSigned) {
 			// It may be our own session that PostgreSQL has not missed yet.
 			if ours, terr := s.ours(ctx, s.pool); terr == nil && !ours {
@@ -161,7 +163,9 @@ func (s *store) held(ctx context.Context, count bool) (end uint64, err error) {
 		err = fmt.Errorf("%w: another node has become the signer", ledger.ErrBroken)
 	}
 	if err == nil && count {
-		end, err = kept(ctx, s.lease, s.tree)
+		if end, err = kept(ctx, s.lease, s.tree); err == nil && end < least {
+			err = fmt.Errorf("%w: the cluster has lost leaves: it has %d of %d", ledger.ErrBroken, end, least)
+		}
 	}
 	if err != nil && !errors.Is(err, ledger.ErrBroken) && ctx.Err() == nil {
 		_ = s.lease.Close(ctx) // it does not answer: the next call opens another

@@ -79,6 +79,9 @@ func Restore(ctx context.Context, cfg RestoreConfig) (rep RestoreReport, err err
 	r := &restorer{cfg: cfg, l: bareLedger(ctx, c, cfg.Key)}
 	defer func() {
 		err = c.words(errors.Join(err, r.l.closeBare()))
+		if no := (*NoSign)(nil); errors.As(err, &no) {
+			no.Doing = "restore"
+		}
 	}()
 	if cfg.NewJournal {
 		if len(cfg.Tails) > 0 {

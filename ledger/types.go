@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -118,11 +119,12 @@ type NoSign struct {
 	Reason string // what was found
 	WayOut string // what the operator can do
 	Err    error  // the cause, or nil
+	Doing  string // what is refused; empty: sign
 }
 
 // Error gives reason, cause and way out.
 func (e *NoSign) Error() string {
-	s := "refusing to sign: " + e.Reason
+	s := "refusing to " + cmp.Or(e.Doing, "sign") + ": " + e.Reason
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -174,6 +175,9 @@ func (f Folder) restoring(ctx context.Context, key checkpoint.VKey, seen []strin
 		return c, err
 	}
 	for _, v := range collector.Ask(ctx) {
+		if u := (*url.Error)(nil); errors.As(v.Err, &u) {
+			v.Err = u.Err // the policy has the address
+		}
 		c.Claims = append(c.Claims, ledger.Claim{Name: v.Name, Note: v.Note, Err: v.Err})
 	}
 	return c, ctx.Err()

@@ -32,6 +32,9 @@ func (l *Ledger) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := l.restoreNotes(); err != nil { // before the journal's old segments go
+		return err
+	}
 	if err := l.c.start(l.w.edge); err != nil {
 		return err
 	}
@@ -367,9 +370,6 @@ func (l *Ledger) views(signed, published []byte, old version) error {
 	if err != nil {
 		return err
 	}
-	if err := l.restoreNotes(); err != nil {
-		return err
-	}
 	if s != nil {
 		l.signed.set(s)
 		l.seal.size, l.seal.root = s.size, s.root
@@ -442,20 +442,39 @@ func (l *Ledger) viewAt(note []byte, old version) (*View, error) {
 }
 
 // restoreNotes stores the journal's published notes again, as they need not have
-// reached the database: receipts rest on the first note of a size.
-func (l *Ledger) restoreNotes() error {
+// reached the database: receipts rest on the first note of a size. The newest note
+// of the database stays where it is newer than the journal's.
+func (l *Ledger) restoreNotes() (err error) {
+	newest, err := l.s.get(metaLatest)
+	if err != nil {
+		return err
+	}
+	b := l.s.db.NewBatch()
+	defer func() { err = errors.Join(err, b.Close()) }()
+	first := map[uint64]bool{}
 	for _, n := range l.c.hist.cosigned {
 		cp, err := noteCheckpoint(n)
 		if err != nil {
 			return err
 		}
+		newest = newerNote(n, newest)
 		known, err := l.s.get(keyU64(keyNote, cp.Size))
 		if err != nil {
 			return err
 		}
-		if err := l.s.storeNote(cp.Size, n, known == nil); err != nil {
+		if known != nil || first[cp.Size] {
+			continue
+		}
+		first[cp.Size] = true
+		if err := b.Set(keyU64(keyNote, cp.Size), n, nil); err != nil {
 			return err
 		}
 	}
-	return nil
+	if newest == nil {
+		return nil
+	}
+	if err := b.Set(metaLatest, newest, nil); err != nil {
+		return err
+	}
+	return b.Commit(pebble.Sync)
 }

@@ -4,7 +4,7 @@ export CGO_ENABLED ?= 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFLAGS_BUILD = -trimpath -ldflags "-s -w -buildid= -X main.version=$(VERSION)"
 
-.PHONY: help build test race lint demo demo-seeds witness-matrix witness-model witness-model-race witness-bench lies closure bench-tessera kill-nine fuzz fuzz-corpus costs reproducible sbom vulncheck clean
+.PHONY: help build test race lint demo demo-seeds witness-matrix witness-model witness-model-race witness-bench lies closure bench-tessera kill-nine power-loss io-errors bit-flips restore-drills planted-bugs fuzz fuzz-corpus costs reproducible sbom vulncheck clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -63,6 +63,25 @@ KILLS ?= 2000
 RECEIPTS ?= 550
 kill-nine: ## campaign: KILLS times (default 2,000) kill -9 of a log with a full queue, after RECEIPTS receipts (550) each
 	FABTRAIL_KILLS=$(KILLS) FABTRAIL_KILL_RECEIPTS=$(RECEIPTS) go test -count=1 -timeout 4h -run '^TestKillNine$$' -v ./ledger/ledgertest/rawlog
+
+IMAGES ?= 100000
+power-loss: ## campaign: the power is lost before every write operation, IMAGES disks (100,000), some of them lost again while starting
+	FABTRAIL_IMAGES=$(IMAGES) go test -count=1 -timeout 12h -run '^TestPowerLoss$$' -v ./ledger
+
+PAIRS ?= 5000
+io-errors: ## campaign: each write operation fails in each of three ways, and PAIRS (5,000) random pairs do
+	FABTRAIL_CAMPAIGN=100 FABTRAIL_PAIRS=$(PAIRS) go test -count=1 -timeout 12h -run '^TestEveryIOError$$' -v ./ledger
+
+FLIPS ?= 31
+bit-flips: ## campaign: one flipped bit in every (331/FLIPS)th byte of everything on the disk (FLIPS=331: every byte), and every file damaged as a whole
+	FABTRAIL_CAMPAIGN=$(FLIPS) go test -count=1 -timeout 12h -run '^(TestFlippedBits|TestDamagedFiles)$$' -v ./ledger
+
+DRILLS ?= 1000
+restore-drills: ## campaign: DRILLS (1,000) careless restores of database, journal, both, whole machine; copies of a running ledger that both go on
+	FABTRAIL_DRILLS=$(DRILLS) go test -count=1 -timeout 12h -run '^(TestRandomRestores|TestTwoSigners|TestRestoreDrills)$$' -v ./ledger
+
+planted-bugs: ## plant bugs one at a time; the test that is named for each must catch it
+	go run ./internal/planted
 
 FUZZTIME ?= 20s
 fuzz: ## run every fuzz target for FUZZTIME (default 20s each) and report executions

@@ -105,7 +105,7 @@ func TestPowerLoss(t *testing.T) {
 	if want > 0 {
 		loss.every, loss.n = 1, 12
 	}
-	for round := uint64(0); round == 0 || int(loss.images.Load()) < want; round++ {
+	for round := uint64(0); round == 0 || int(loss.images.Load()) < want && loss.failed.Load() == 0; round++ {
 		for name, cfg := range modes {
 			loss.run(name, cfg, round)
 		}
@@ -180,6 +180,9 @@ func (p *powerLoss) run(name string, cfg func(fs vfs.FS, seen *ledgertest.Witnes
 	for range 2 {
 		wg.Go(func() {
 			for i := range work {
+				if p.failed.Load() > 9 {
+					continue // enough to go on
+				}
 				if err := p.check(i, cfg, p.images.Add(1)%97 == 7); err != nil {
 					p.failed.Add(1)
 					p.t.Errorf("%s, seed %d: %v", name, seed, err)

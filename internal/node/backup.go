@@ -58,7 +58,7 @@ type BackupConfig struct {
 	Progress func(what string, done, total uint64)
 }
 
-// ErrDamagedCopy: a copy was made and is not sound; it was removed.
+// ErrDamagedCopy says that a copy was made and is not sound; it was removed.
 var ErrDamagedCopy = errors.New("what was copied is damaged")
 
 // Backup copies a ledger that runs (it is asked for a snapshot over the control

@@ -33,16 +33,16 @@ func (f Folder) control() string { return filepath.Join(string(f), "control.sock
 
 // shortPath opens the folder and names the socket by the descriptor where its path
 // is too long for an address (108 bytes). done closes what was opened.
-func (f Folder) shortPath() (path string, done func() error, err error) {
+func (f Folder) shortPath() (path string, done func(), err error) {
 	path = f.control()
 	if len(path) < 100 {
-		return path, func() error { return nil }, nil
+		return path, func() {}, nil
 	}
 	dir, err := os.Open(string(f))
 	if err != nil {
 		return "", nil, err
 	}
-	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)), dir.Close, nil
+	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)), func() { _ = dir.Close() }, nil
 }
 
 // controlled starts to answer on the control socket until ctx ends. A folder that
@@ -91,9 +91,9 @@ func (n *Node) controlled(ctx context.Context) error {
 }
 
 func (n *Node) answerControl(ctx context.Context, c net.Conn, number int) error {
-	defer c.Close()
-	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
-	defer stop()
+	closing := func() { _ = c.Close() }
+	defer closing()
+	defer context.AfterFunc(ctx, closing)()
 	if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ type Config struct {
 	// of the ledger itself.
 	NoFollow bool
 	// Cluster, if set, is the Trillian cluster that keeps the entries instead of the
-	// embedded engine. Its Origin is filled in here.
+	// embedded engine. Its Origin is filled in here, and its Tree if it is not given.
 	Cluster *trillian.Config
 	// Follow makes a read replica of a ledger on a cluster: it needs the trust folder
 	// alone, reads entries and published notes from the cluster, checks them against
@@ -95,6 +95,9 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	if !cfg.Manual && !cfg.Follow {
 		n.work(run, "cosignatures", n.complete)
+	}
+	if !cfg.Manual && !cfg.Follow && !cfg.NoFollow {
+		n.work(run, "self-check", n.watchSelf)
 	}
 	if n.gate != nil {
 		n.work(run, "claims", n.gate.watch)
@@ -180,6 +183,10 @@ const entryCache = 8192
 
 func (n *Node) openLedger(ctx context.Context) error {
 	f := n.cfg.Folder
+	if f.isBackup() {
+		return &ledger.NoSign{Reason: fmt.Sprintf("%s is a backup: it is older than the ledger that it was made of", f),
+			WayOut: fmt.Sprintf("restore it into a new folder: 'fabtraild restore %s --data NEW-FOLDER'", f)}
+	}
 	signer, err := f.logSigner()
 	if err != nil {
 		return err
@@ -198,7 +205,7 @@ func (n *Node) openLedger(ctx context.Context) error {
 		}
 	}
 	cfg := ledger.Config{
-		Dir: f.ledger(), Origin: n.origin, Signer: signer, App: app{},
+		Dir: f.ledger(), Folder: string(f), Origin: n.origin, Signer: signer, App: app{},
 		Policy: policy, Clock: n.cfg.Clock, CosignWait: n.cfg.CosignWait, Manual: n.cfg.Manual,
 		Logf: n.logf, OnFail: n.onFail,
 	}
@@ -291,6 +298,9 @@ func (n *Node) Tick(ctx context.Context) error { return n.ledger.Tick(ctx) }
 // Serve answers HTTP at addr until ctx ends, then finishes what is in flight.
 // ready is called with the address once the socket listens.
 func (n *Node) Serve(ctx context.Context, addr string, tls *TLS, ready func(addr string)) error {
+	if err := n.controlled(ctx); err != nil {
+		return err
+	}
 	return Listen(ctx, api.NewServer(n.api, n.cfg.Log), addr, tls, n.cfg.MaxConnections, n.failed, ready)
 }
 

@@ -229,6 +229,11 @@ type LotState struct {
 	Index         uint64   // of the latest block
 }
 
+// SerialListed reports whether a serial block of a lot (by its URI) lists a unit.
+func SerialListed(st State, lot, unit string) bool {
+	return st.Get(string(rowSerial)+lot+" "+unit) != nil
+}
+
 // LoadLot reads what the serial blocks of a lot (by its URI) allow.
 func LoadLot(st State, lot string) (LotState, bool) {
 	d := rowReader{b: st.Get(string(rowLot) + lot)}

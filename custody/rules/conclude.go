@@ -58,6 +58,8 @@ func (c *concluder) replay() {
 				c.own = slices.Delete(c.own, i, i+1)
 			case f.Phase != Withdrawn && i < 0:
 				c.own = append(c.own, f)
+			case f.Phase == Confirmed:
+				c.own[i].Phase = Confirmed
 			}
 		}
 	})

@@ -24,15 +24,31 @@ type Engine struct{}
 // New returns an engine.
 func New() *Engine { return &Engine{} }
 
-// Apply returns the findings that one entry completes, in the order of the units
-// in its effect. It is called once for every entry in log order, right after
+// Apply returns the findings that one entry completes: first those that had waited
+// long enough to be confirmed, then its own, in the order of the units in its effect. It is called once for every entry in log order, right after
 // custody.Fold.Apply or custody.Decide changed st. An item without a statement (an
-// index commitment) only tells the time.
+// index commitment) does nothing: findings are confirmed by the next statement.
 func (*Engine) Apply(st custody.State, it custody.Item, eff custody.Effect) []custody.Finding {
-	if it.Signed == nil || it.Signed.Statement == nil || it.Signed.Statement.Event == nil || it.Signed.Statement.Kind == custody.KindFinding {
+	if it.Signed == nil || it.Signed.Statement == nil {
 		return nil
 	}
+	found := due(st, it.Time)
+	own := judge(st, it, eff)
+	settle(st, own, it.Time)
+	return append(found, own...)
+}
+
+// judge returns the findings that one statement completes by itself.
+func judge(st custody.State, it custody.Item, eff custody.Effect) []custody.Finding {
 	s := it.Signed.Statement
+	if s.Kind == custody.KindSerialBlock && eff.Refused == nil && st.Get(quotaRow+s.Subject) != nil {
+		r := &work{st: st, it: it, s: s}
+		r.weigh(s.Subject, loadQuota(st, s.Subject), nil)
+		return r.found
+	}
+	if s.Event == nil || s.Kind == custody.KindFinding {
+		return nil
+	}
 	r := &work{st: st, it: it, s: s, ev: s.Event, eff: eff, memos: memos{st: st, rows: map[custody.UnitRef]*memo{}}, subject: subjectOf(s)}
 	if t, err := custody.ParseTime(s.Event.OccurredAt); err == nil {
 		r.occurred = t.UnixMilli()
@@ -48,6 +64,7 @@ func (*Engine) Apply(st custody.State, it custody.Item, eff custody.Effect) []cu
 	r.device()
 	r.journeys()
 	r.markets()
+	r.quotas()
 	for i := range eff.Units {
 		r.remember(&eff.Units[i])
 	}

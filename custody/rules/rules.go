@@ -74,6 +74,7 @@ const (
 	Lane             ID = "LANE"
 	Travel           ID = "TRAVEL"
 	PartTwice        ID = "PART_TWICE"
+	Quota            ID = "QUOTA"
 	Possession       ID = "POSSESSION"
 	DeviceKeyTwice   ID = "DEVICE_KEY_TWICE"
 	Counter          ID = "COUNTER"
@@ -108,6 +109,7 @@ var Table = []Rule{
 	{NonCustodian, Policy, true, custody.WeightCheck, "a party acted on a unit that it did not hold"},
 	{PartTwice, Contradiction, true, custody.WeightCheck, "one part was built into two devices"},
 	{Possession, Contradiction, true, custody.WeightCheck, "a device signed that is not the one whose key is bound to the serial"},
+	{Quota, Policy, false, custody.WeightCheck, "more units of a lot were commissioned than its serial blocks allow"},
 	{SerialNotInBlock, Policy, true, custody.WeightCheck, "a serial was commissioned that no serial block gives to that party"},
 	{Travel, Geography, true, custody.WeightCheck, "a unit was in two places that no journey joins in the time between"},
 	{UnknownSerial, Policy, true, custody.WeightCheck, "a statement tells of a serial that nobody has commissioned"},
@@ -139,7 +141,7 @@ func Current() custody.RuleSetRef {
 	for _, r := range Table {
 		fmt.Fprintf(h, "%s %s %t %d %s\n", r.ID, r.Tier, r.Local, r.Weight, r.Text)
 	}
-	fmt.Fprintf(h, "day=%d\nspeed=%d\nslack=%d\nnear=%d\nearth=%d\n", dayMillis, maxSpeed, travelSlack, nearMetres, earthRadius)
+	fmt.Fprintf(h, "day=%d\nspeed=%d\nslack=%d\nnear=%d\nearth=%d\nconfirm=%d\n", dayMillis, maxSpeed, travelSlack, nearMetres, earthRadius, confirmAfter)
 	var rules entry.Hash
 	h.Sum(rules[:0])
 	return custody.RuleSetRef{Version: Version, Rules: custody.DigestOf(rules), Geodata: custody.DigestOf(geodataDigest())}

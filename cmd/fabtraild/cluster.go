@@ -24,7 +24,7 @@ type clusterFlags struct {
 
 func (f *clusterFlags) add(fl *pflag.FlagSet) {
 	fl.StringVar(&f.addr, "trillian", "", "address (host:port) of a Trillian log server")
-	fl.Int64Var(&f.tree, "tree", 0, "the tree's ID, as 'fabtraild trillian init' printed it")
+	fl.Int64Var(&f.tree, "tree", 0, "the tree's ID (default: the one prepared for the ledger's origin)")
 	fl.StringVar(&f.postgres, "postgres", "", "URI of the PostgreSQL database that Trillian runs on; a password comes from PGPASSWORD or PGPASSFILE")
 	fl.BoolVar(&f.tls, "trillian-tls", false, "encrypt the connection to the log server")
 	fl.StringVar(&f.ca, "trillian-ca", "", "CA (PEM) of the log server's certificate; the system's if not given")
@@ -51,8 +51,8 @@ func (f *clusterFlags) config() (*trillian.Config, error) {
 }
 
 // cluster is nil for the embedded engine. Without --tree it is the one that the folder
-// says it is in.
-func (f *clusterFlags) cluster(dir node.Folder) (*trillian.Config, error) {
+// says it is in, or the one that was prepared for the ledger's origin.
+func (f *clusterFlags) cluster() (*trillian.Config, error) {
 	switch f.engine {
 	case "embedded":
 		if f.addr != "" || f.tree != 0 || f.postgres != "" {
@@ -60,22 +60,10 @@ func (f *clusterFlags) cluster(dir node.Folder) (*trillian.Config, error) {
 		}
 		return nil, nil
 	case "trillian":
+		return f.config()
 	default:
 		return nil, cli.Usagef("--engine %q: want embedded or trillian", f.engine)
 	}
-	c, err := f.config()
-	if err != nil {
-		return nil, err
-	}
-	if c.Tree == 0 {
-		if c.Tree, err = dir.Tree(); err != nil {
-			return nil, err
-		}
-	}
-	if c.Tree == 0 {
-		return nil, cli.Usagef("which tree? 'fabtraild trillian init' makes one and prints its --tree")
-	}
-	return c, nil
 }
 
 func trillianCmd() *cobra.Command {

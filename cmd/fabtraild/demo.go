@@ -37,11 +37,7 @@ own if none is given; the verdicts and findings are the same.`,
   fabtraild demo --engine trillian --trillian 127.0.0.1:8090 --postgres postgres://trillian@127.0.0.1/trillian`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) (err error) {
-			if cluster.engine == "trillian" {
-				if cfg.Cluster, err = cluster.config(); err != nil {
-					return err
-				}
-			} else if _, err := cluster.cluster(""); err != nil {
+			if cfg.Cluster, err = cluster.cluster(); err != nil {
 				return err
 			}
 			return runDemo(c, cfg, exit)

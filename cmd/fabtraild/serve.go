@@ -203,7 +203,7 @@ func (f serveFlags) setPolicy() error {
 }
 
 func serve(c *cobra.Command, f serveFlags) error {
-	cluster, err := f.cluster.cluster(node.Folder(f.dir))
+	cluster, err := f.cluster.cluster()
 	if err != nil {
 		return err
 	}

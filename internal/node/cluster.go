@@ -94,16 +94,23 @@ func (f Folder) checkEngine(tree int64) error {
 
 // openEngine connects to the cluster, if the ledger is on one, and fits cfg to it.
 func (n *Node) openEngine(ctx context.Context, cfg *ledger.Config) (err error) {
-	var tree int64
-	if n.cfg.Cluster != nil {
-		tree = n.cfg.Cluster.Tree
-	}
-	if err := n.cfg.Folder.checkEngine(tree); err != nil || tree == 0 {
-		return err
+	if n.cfg.Cluster == nil {
+		return n.cfg.Folder.checkEngine(0)
 	}
 	c := *n.cfg.Cluster
 	c.Origin, c.ReadOnly = n.origin, n.cfg.Follow
 	c.Logf = cfg.Logf
+	if c.Tree == 0 {
+		if c.Tree, err = n.cfg.Folder.Tree(); err == nil && c.Tree == 0 {
+			c.Tree, err = trillian.TreeOf(ctx, c)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := n.cfg.Folder.checkEngine(c.Tree); err != nil {
+		return err
+	}
 	if n.engine, err = trillian.Open(ctx, c); err != nil {
 		return err
 	}

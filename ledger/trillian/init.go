@@ -65,6 +65,27 @@ func (e *Engine) create(ctx context.Context) (tree int64, err error) {
 	return tree, err
 }
 
+// TreeOf finds the tree that was prepared for the log cfg.Origin; there must be one.
+func TreeOf(ctx context.Context, cfg Config) (tree int64, err error) {
+	if err := cfg.defaults(); err != nil {
+		return 0, err
+	}
+	e := &Engine{cfg: cfg}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	if e.store, err = openStore(ctx, cfg.Postgres, 0); err != nil {
+		return 0, err
+	}
+	err = e.patiently(ctx, "looking for the tree", func(ctx context.Context) (bool, error) {
+		var n int
+		err := e.store.pool.QueryRow(ctx, `SELECT count(*), COALESCE(min(tree_id), 0) FROM fabtrail.signer WHERE origin = $1`, cfg.Origin).Scan(&n, &tree)
+		if err == nil && n != 1 {
+			err = fmt.Errorf("the cluster %w: %d trees are of log %q; name one", errNotPrepared, n, cfg.Origin)
+		}
+		return err == nil, err
+	})
+	return tree, err
+}
+
 func limited(s string, n int) string {
 	if len(s) > n {
 		return s[:n]

@@ -107,6 +107,7 @@ type Options struct {
 	Sync     bool          // PostgreSQL waits for the disk, as in operation
 	Interval time.Duration // of the signer; 20 ms
 	Batch    int           // leaves that the signer integrates at once; 5000
+	Args     []string      // more arguments of PostgreSQL
 }
 
 // Cluster is a running cluster.
@@ -123,7 +124,21 @@ type Cluster struct {
 }
 
 // Start makes a database and starts everything.
-func Start(p Programs, opt Options) (c *Cluster, err error) {
+func Start(p Programs, opt Options) (*Cluster, error) {
+	c, err := StartDatabase(p, opt)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(c.Log.Start(), c.Signer.Start()); err != nil {
+		err = fmt.Errorf("%w\n%s", err, c.Output(4000))
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// StartDatabase makes a database with Trillian's tables, and starts nothing else.
+func StartDatabase(p Programs, opt Options) (c *Cluster, err error) {
 	if opt.Interval == 0 {
 		opt.Interval = 20 * time.Millisecond
 	}
@@ -173,7 +188,7 @@ func Start(p Programs, opt Options) (c *Cluster, err error) {
 	if err := c.createTables(); err != nil {
 		return c, err
 	}
-	return c, errors.Join(c.Log.Start(), c.Signer.Start())
+	return c, nil
 }
 
 // define says how each process is started, and when it is up.
@@ -183,8 +198,9 @@ func (c *Cluster) define(who *syscall.Credential) {
 		sync = "on"
 	}
 	local := func(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }
-	c.Postgres = &Process{name: "postgres", who: who, dir: c.dir, path: c.Programs.Postgres, args: []string{"-D", c.data, "-p", strconv.Itoa(c.pgPort),
-		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=" + sync}, up: func() error {
+	args := append([]string{"-D", c.data, "-p", strconv.Itoa(c.pgPort), "-c", "listen_addresses=127.0.0.1",
+		"-c", "unix_socket_directories=", "-c", "fsync=" + sync}, c.opt.Args...)
+	c.Postgres = &Process{name: "postgres", who: who, dir: c.dir, path: c.Programs.Postgres, args: args, up: func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		conn, err := pgx.Connect(ctx, c.database("postgres"))
@@ -238,6 +254,9 @@ func (c *Cluster) createTables() error {
 func (c *Cluster) database(name string) string {
 	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", c.pgPort, name)
 }
+
+// Port is PostgreSQL's.
+func (c *Cluster) Port() int { return c.pgPort }
 
 // URI is that of Trillian's database.
 func (c *Cluster) URI() string { return c.database("trillian") }
@@ -334,4 +353,15 @@ func freePort() (int, error) {
 		return 0, err
 	}
 	return l.Addr().(*net.TCPAddr).Port, l.Close()
+}
+
+// Release makes a tree one that no node of ours signs, so that anybody may add leaves.
+func (c *Cluster) Release(tree int64) error {
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, c.URI())
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, "DELETE FROM fabtrail.signer WHERE tree_id = $1", tree)
+	return errors.Join(err, conn.Close(ctx))
 }

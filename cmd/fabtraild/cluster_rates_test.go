@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	tpb "github.com/google/trillian"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"fabtrail.dev/fabtrail/api"
+	"fabtrail.dev/fabtrail/internal/node"
+	"fabtrail.dev/fabtrail/ledger/entry"
+	"fabtrail.dev/fabtrail/ledger/trillian"
+	"fabtrail.dev/fabtrail/ledger/trillian/clustertest"
+)
+
+// TestClusterRates is `make cluster-bench`: appends through our node as a share of a
+// plain preordered load on the same cluster, before and after; then reads from one and
+// from two read replicas. FABTRAIL_CLUSTER_BENCH is the number of statements.
+func TestClusterRates(t *testing.T) {
+	n, err := strconv.Atoi(os.Getenv("FABTRAIL_CLUSTER_BENCH"))
+	if err != nil {
+		t.Skip("a measurement: make cluster-bench")
+	}
+	p, err := clustertest.Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := clustertest.Start(p, clustertest.Options{Sync: true, Interval: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	ctx := context.Background()
+	o := newOnCluster(t, c)
+	run(t, append([]string{"trillian", "init", "--data", o.dir}, o.flags()...)...)
+	o.readTree()
+	tree, err := strconv.ParseInt(o.tree, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster := &trillian.Config{Addr: c.Addr(), Postgres: c.URI(), Tree: tree}
+	nd, err := node.Open(ctx, node.Config{Folder: node.Folder(o.dir), Cluster: cluster, NoDetector: true, NoFollow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, bytes := o.signed(ctx, nd, n)
+	t.Logf("%d statements in envelopes of %d bytes", n, bytes)
+
+	before := plain(ctx, t, c, n, bytes)
+	start := time.Now()
+	appendAll(ctx, t, nd, lines)
+	ours := float64(n) / time.Since(start).Seconds()
+	after := plain(ctx, t, c, n, bytes)
+	load := (before + after) / 2
+	t.Logf("plain preordered load, 1000 leaves a call: %.0f/s before, %.0f/s after", before, after)
+	t.Logf("through our node: %.0f/s = %.2f of it", ours, ours/load)
+	if err := nd.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o.reads(ctx)
+}
+
+// signed enrols a party and signs n statements.
+func (o *onCluster) signed(ctx context.Context, nd *node.Node, n int) (lines [][]byte, bytes int) {
+	o.t.Helper()
+	ready := make(chan string, 1)
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() { _ = nd.Serve(serving, "127.0.0.1:0", nil, func(addr string) { ready <- "http://" + addr }) }()
+	o.s = o.connect(o.dir, <-ready, o.token)
+	o.enrol(ctx, o.s, o.dir)
+	lines = make([][]byte, n)
+	for i := range lines {
+		lines[i] = o.next()
+	}
+	return lines, len(lines[0])
+}
+
+const (
+	benchCall    = 64  // statements of one call
+	benchCallers = 128 // calls at once
+)
+
+// appendAll submits everything and waits until all of it is published.
+func appendAll(ctx context.Context, t *testing.T, nd *node.Node, lines [][]byte) {
+	t.Helper()
+	calls := make(chan [][]byte)
+	var wg sync.WaitGroup
+	for range benchCallers {
+		wg.Go(func() {
+			for call := range calls {
+				for _, r := range nd.Submit(ctx, api.Caller{Party: crashParty, Scopes: []api.Scope{api.ScopeAdmin}}, call) {
+					if r.Err != nil || r.Recorded.Pending {
+						t.Errorf("%v, pending %t", r.Err, r.Recorded.Pending)
+					}
+				}
+			}
+		})
+	}
+	for len(lines) > 0 {
+		k := min(benchCall, len(lines))
+		calls <- lines[:k]
+		lines = lines[k:]
+	}
+	close(calls)
+	wg.Wait()
+}
+
+// plain puts n leaves with extra data of so many bytes into a tree of its own, by
+// one writer as the cluster allows no faster, and waits until they are integrated.
+func plain(ctx context.Context, t *testing.T, c *clustertest.Cluster, n, bytes int) float64 {
+	t.Helper()
+	tree, err := c.NewTree("plain.test/load")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Release(tree); err != nil { // no token is asked for in this tree
+		t.Fatal(err)
+	}
+	conn, err := grpc.NewClient(c.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	log := tpb.NewTrillianLogClient(conn)
+	extra := make([]byte, bytes)
+	_, _ = rand.Read(extra)
+	start := time.Now()
+	for at := 0; at < n; {
+		req := &tpb.AddSequencedLeavesRequest{LogId: tree}
+		for k := 0; k < 1000 && at < n; k++ {
+			id := sha256.Sum256(fmt.Appendf(nil, "%d %d", tree, at))
+			req.Leaves = append(req.Leaves, &tpb.LogLeaf{LeafValue: append(id[:], 0, 0), ExtraData: extra, LeafIndex: int64(at), LeafIdentityHash: id[:]})
+			at++
+		}
+		if _, err := log.AddSequencedLeaves(ctx, req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e, err := trillian.Open(ctx, trillian.Config{Addr: c.Addr(), Postgres: c.URI(), Tree: tree, ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	for {
+		h, err := e.Head(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Size == uint64(n) {
+			return float64(n) / time.Since(start).Seconds()
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// reads measures what one and two read replicas answer, each with one core's worth of
+// goroutines, to clients of this process.
+func (o *onCluster) reads(ctx context.Context) {
+	o.t.Helper()
+	o.t.Setenv("GOMAXPROCS", "1")
+	o.start(ctx)
+	a, b := o.replica("a"), o.replica("b")
+	began := time.Now()
+	o.last = o.consistent(ctx, o.s, nil)
+	for _, r := range []*replica{a, b} {
+		for {
+			note, err := r.s.Remote.Checkpoint(ctx)
+			if err == nil {
+				if seen, err := r.s.Trust.VerifyNote(note); err == nil && seen.Size >= o.last.Size {
+					break
+				}
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	o.t.Logf("two read replicas took %d entries each in %.1f s", o.last.Size, time.Since(began).Seconds())
+	for _, rs := range [][]*replica{{a}, {b}, {a, b}} {
+		rate := o.readRate(ctx, rs)
+		o.t.Logf("%d read replica(s): %.0f entry bundles/s", len(rs), rate)
+	}
+}
+
+// readRate asks replicas for entry bundles for a few seconds.
+func (o *onCluster) readRate(ctx context.Context, rs []*replica) float64 {
+	o.t.Helper()
+	const each, seconds = 8, 5
+	ctx, cancel := context.WithTimeout(ctx, seconds*time.Second)
+	defer cancel()
+	full := o.last.Size / 256
+	var n atomic.Int64
+	var wg sync.WaitGroup
+	for _, r := range rs {
+		for g := range each {
+			wg.Go(func() {
+				h := &http.Client{Transport: &http.Transport{}}
+				for i := uint64(g); ctx.Err() == nil; i += 7 {
+					req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.s.Remote.Base()+entry.TilePath{Entries: true, Index: i % full, Width: entry.TileWidth}.String(), nil)
+					if err != nil {
+						o.t.Error(err)
+						return
+					}
+					resp, err := h.Do(req)
+					if err != nil {
+						return // the time is up
+					}
+					if _, err := io.Copy(io.Discard, resp.Body); err == nil && resp.StatusCode == http.StatusOK {
+						n.Add(1)
+					}
+					_ = resp.Body.Close()
+				}
+			})
+		}
+	}
+	wg.Wait()
+	return float64(n.Load()) / seconds
+}

@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # grpcnotrace leaves out the HTML pages of golang.org/x/net/trace, and with them 5 MB.
 GOFLAGS_BUILD = -trimpath -tags grpcnotrace -ldflags "-s -w -buildid= -X main.version=$(VERSION)"
 
-.PHONY: help build test race lint demo demo-seeds witness-matrix witness-model witness-model-race witness-bench lies closure bench-tessera kill-nine cluster-bench power-loss io-errors bit-flips restore-drills planted-bugs fuzz fuzz-corpus costs reproducible sbom vulncheck clean
+.PHONY: help build test race lint demo demo-seeds witness-matrix witness-model witness-model-race witness-bench lies closure bench-tessera kill-nine cluster-bench power-loss io-errors bit-flips restore-drills planted-bugs fuzz fuzz-corpus bench-engine costs reproducible sbom vulncheck clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -94,6 +94,9 @@ fuzz: ## run every fuzz target for FUZZTIME (default 20s each) and report execut
 
 fuzz-corpus: ## the same, and keep a few new inputs of each in testdata/fuzz
 	go run ./internal/fuzzrun -time $(FUZZTIME) -keep 4
+
+bench-engine: ## the engine's table: appends, long logs, disk, memory, start; RUNS (default 3) of each of LINES, kept in OUT
+	scripts/bench-engine.sh
 
 costs: ## what refused requests cost, as multiples of an accepted one
 	FABTRAIL_COSTS=1 go test -count=1 -v -run '^TestRefusalCosts$$' ./internal/node

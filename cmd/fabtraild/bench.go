@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,6 +15,7 @@ import (
 func benchCmd() *cobra.Command {
 	var cfg bench.Config
 	var seconds float64
+	var medians string
 	c := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure a ledger on this machine against its signature checks",
@@ -31,9 +33,18 @@ Rates are by the clock and suffer from other load; times called CPU are processo
 time. docs/performance.md explains each figure.`,
 		Example: `  fabtraild bench
   fabtraild bench --seconds 30 --prefill 1000000
-  fabtraild bench --inflight 4096 --batch-verify --json`,
+  fabtraild bench --inflight 4096 --batch-verify --json
+  fabtraild bench --log 10000000 --entries 200000   # cost, memory and start of a long log`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if medians != "" {
+				f, err := os.Open(medians)
+				if err != nil {
+					return refused(err)
+				}
+				defer f.Close()
+				return refused(bench.Table(f, c.OutOrStdout()))
+			}
 			if seconds <= 0 || cfg.InFlight < 1 || cfg.Entries < 0 {
 				return cli.Usagef("--seconds and --inflight are above zero, --entries is not below")
 			}
@@ -57,9 +68,12 @@ time. docs/performance.md explains each figure.`,
 	f.IntVar(&cfg.InFlight, "inflight", 1024, "statements on their way at any time")
 	f.BoolVar(&cfg.Batch, "batch-verify", false, "statements come 64 at a time, their signatures checked together")
 	f.Uint64Var(&cfg.Prefill, "prefill", 100_000, "topics in the index beforehand")
+	f.Uint64Var(&cfg.Log, "log", 0, "entries in the log beforehand, of the size of statements, unsigned")
 	f.IntVar(&cfg.Entries, "entries", 0, "statements to append, whatever the time (0: by --seconds)")
 	f.StringVar(&cfg.Dir, "dir", "", "where the temporary folder is made (default: the system's)")
+	f.StringVar(&medians, "medians", "", "measure nothing: a table of the results in this file, each line a name, a space and the JSON of a run")
 	_ = c.MarkFlagDirname("dir")
+	_ = c.MarkFlagFilename("medians")
 	return c
 }
 
@@ -70,6 +84,7 @@ func printBench(w io.Writer, r bench.Result) {
 	row("  latency             %10.1f ms p50, %.1f ms p99 of a call", r.P50, r.P99)
 	row("  alone               %10.2f ms p50 = %.1f x fsync (%.0f us)", r.LoneP50, r.LonePerFsync, r.Fsync)
 	row("  CPU                 %10.1f us each = %.2f signature checks", r.AppendCPU, r.AppendCPU/r.CheckCPU)
+	row("start                 %10.0f ms for a log of %d entries, %.0f ms of CPU", r.Start, r.LogBefore, r.StartCPU)
 	row("disk                  %10.0f bytes per entry", r.BytesPerEntry)
 	row("memory                %10.0f MiB after the appends", r.RSS)
 	row("inclusion proofs      %10.0f /s on a core", r.InclusionPerS)

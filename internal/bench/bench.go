@@ -35,6 +35,7 @@ type Config struct {
 	InFlight int           // statements on their way at any time
 	Batch    bool          // statements come 64 at a time, their signatures checked together
 	Prefill  uint64        // topics in the index beforehand
+	Log      uint64        // entries in the log beforehand, of the size of statements
 	Entries  int           // statements to append; 0: as many as Time takes
 	Progress func(what string, done, total uint64)
 }
@@ -53,7 +54,7 @@ type Result struct {
 	LoneP50       float64 `json:"lone_p50_ms"`   // of one statement when nothing else is on its way
 	Fsync         float64 `json:"fsync_us"`      // of 4 KiB in the same folder, p50
 	LonePerFsync  float64 `json:"lone_per_fsync"`
-	BytesPerEntry float64 `json:"bytes_per_entry"` // on disk, everything included
+	BytesPerEntry float64 `json:"bytes_per_entry"` // on disk, everything included, written-ahead logs too; of a whole long log, else of what was appended
 	AppendCPU     float64 `json:"cpu_us_per_append"`
 	InclusionPerS float64 `json:"inclusion_per_s"` // one core, warm
 	RSS           float64 `json:"rss_mb"`          // resident after the appends, statements to come dropped
@@ -70,6 +71,10 @@ type Result struct {
 	AnswerKnown  Answer  `json:"unit_answer_cached"`    // parties and product known to the client
 	AnswersPerS  float64 `json:"unit_answers_per_s"`    // one core, nothing known to the client
 	VerifyChecks float64 `json:"unit_verify_in_checks"` // client's work on an answer, as a multiple of its signature checks
+
+	LogBefore uint64  `json:"log_before"`   // entries before the appends
+	Start     float64 `json:"start_ms"`     // of opening the ledger for them, after a clean end
+	StartCPU  float64 `json:"start_cpu_ms"` //
 
 	Seconds  float64 `json:"seconds"` // of the appends
 	InFlight int     `json:"inflight"`
@@ -102,7 +107,7 @@ func Run(ctx context.Context, cfg Config) (res Result, err error) {
 	defer os.RemoveAll(dir)
 	b := &bench{cfg: cfg, ctx: ctx, folder: node.Folder(filepath.Join(dir, "data")), res: &res}
 	res.InFlight, res.Batch, res.Procs = cfg.InFlight, cfg.Batch, runtime.GOMAXPROCS(0)
-	for _, step := range []func() error{b.found, b.fill, b.appends, b.index, b.check} {
+	for _, step := range []func() error{b.found, b.fill, b.grow, b.appends, b.index, b.check} {
 		if err := step(); err != nil {
 			return res, err
 		}
@@ -135,10 +140,12 @@ func (b *bench) found() error {
 
 // open runs fn on the ledger, without followers.
 func (b *bench) open(fn func(*node.Node) error) error {
+	start, used := time.Now(), cpu()
 	n, err := node.Open(b.ctx, node.Config{Folder: b.folder, NoFollow: true})
 	if err != nil {
 		return err
 	}
+	b.res.Start, b.res.StartCPU = ms(time.Since(start)), ms(cpu()-used)
 	err = fn(n)
 	if cerr := n.Close(); err == nil {
 		err = cerr

@@ -2,10 +2,13 @@ package bench
 
 import (
 	"crypto/sha256"
+	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime/pprof"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,7 +19,7 @@ import (
 // A run in small measures everything, and what it measured passes fsck.
 func TestRun(t *testing.T) {
 	for _, cfg := range []Config{
-		{Time: 40 * time.Millisecond, InFlight: 8, Entries: 300, Prefill: 3000},
+		{Time: 40 * time.Millisecond, InFlight: 8, Entries: 300, Prefill: 3000, Log: 3000},
 		{Time: 40 * time.Millisecond, InFlight: 128, Entries: 256, Batch: true},
 	} {
 		cfg.Dir = t.TempDir()
@@ -24,12 +27,40 @@ func TestRun(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.Fsck != "clean" || r.Appends != cfg.Entries || r.L <= 0 || r.Ratio <= 0 || r.P99 < r.P50 || r.BytesPerEntry < 500 ||
+		if r.Fsck != "clean" || r.Appends != cfg.Entries || r.L <= 0 || r.Ratio <= 0 || r.P99 < r.P50 || r.BytesPerEntry < 500 || r.LogBefore < cfg.Log || r.Start <= 0 ||
 			r.InclusionPerS <= 0 || r.VerifyChecks <= 0 || r.AnswersPerS <= 0 || r.Answer.Checks < 10 || r.AnswerKnown.Bytes >= r.Answer.Bytes {
 			t.Errorf("%+v", r)
 		}
 		if cfg.Prefill > 0 && (r.Topics <= cfg.Prefill || r.IndexShare <= 0 || r.ProofP50 < 300 || r.IndexBytes < 32) {
 			t.Errorf("index: %+v", r)
+		}
+	}
+}
+
+// The table holds medians, by name in the order of the file.
+func TestTable(t *testing.T) {
+	var in strings.Builder
+	for _, run := range []struct {
+		name string
+		l    float64
+	}{{"b", 3}, {"a", 10}, {"b", 1}, {"b", 2}, {"a", 20}} {
+		j, err := json.Marshal(Result{L: run.l, CheckCPU: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&in, "%s %s\n", run.name, j)
+	}
+	var out strings.Builder
+	if err := Table(strings.NewReader(in.String()), &out); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != 4 || !strings.HasPrefix(lines[2], "| b | 3 | 2 |") || !strings.HasPrefix(lines[3], "| a | 2 | 15 |") {
+		t.Errorf("got\n%s", out.String())
+	}
+	for _, bad := range []string{"word\n", "name {\n"} {
+		if err := Table(strings.NewReader(bad), &out); err == nil {
+			t.Errorf("%q is taken for a result", bad)
 		}
 	}
 }

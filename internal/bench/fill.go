@@ -1,8 +1,10 @@
 package bench
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -47,13 +49,45 @@ func fillEntry(numbers []uint64) ledger.Submission {
 	return ledger.Submission{ID: entry.StatementID(payload), Envelope: b, Parsed: numbers}
 }
 
+const logMagic = "fabtrail bench log\n"
+
+// logEntry makes an entry of the size of a statement: digests that do not compress
+// and words that do. It joins one topic of its own and leaves two rows of state.
+func logEntry(n uint64) ledger.Submission {
+	payload := binary.BigEndian.AppendUint64([]byte(logMagic), n)
+	for i := range 4 {
+		h := sha256.Sum256(append(payload, byte(i)))
+		payload = hex.AppendEncode(payload, h[:])
+	}
+	for len(payload) < payloadSize {
+		payload = append(payload, "what all statements have in common, names and links; "...)
+	}
+	env := entry.Envelope{Payload: payload, Signatures: []entry.Signature{{Key: entry.Hash{1}, Sig: payload[32:96]}}}
+	b, err := env.Marshal()
+	if err != nil {
+		panic("bench: an envelope of fixed form marshals: " + err.Error())
+	}
+	return ledger.Submission{ID: entry.StatementID(payload), Envelope: b}
+}
+
+// decideLog admits what logEntry made.
+func decideLog(st ledger.State, sub ledger.Submission, payload []byte) ledger.Outcome {
+	topic := entry.Hash(sha256.Sum256(payload[:len(logMagic)+8]))
+	st.Set("b"+string(topic[:]), payload[len(logMagic)+8:][:200])
+	st.Set("c"+string(sub.ID[:]), payload[len(logMagic)+72:][:200])
+	return ledger.Outcome{Class: entry.Restricted, Topics: []entry.Hash{topic}, Effect: "filled"}
+}
+
 // Decide implements ledger.App.
-func (f filler) Decide(_ ledger.State, _ ledger.At, sub ledger.Submission) ledger.Outcome {
+func (f filler) Decide(st ledger.State, _ ledger.At, sub ledger.Submission) ledger.Outcome {
 	numbers, ok := sub.Parsed.([]uint64)
 	if !ok {
 		env, err := entry.ParseEnvelope(sub.Envelope)
 		if err != nil {
 			return ledger.Outcome{Refused: err}
+		}
+		if bytes.HasPrefix(env.Payload, []byte(logMagic)) && len(env.Payload) >= payloadSize {
+			return decideLog(st, sub, env.Payload)
 		}
 		for rest := env.Payload[min(len(fillMagic), len(env.Payload)):]; len(rest) >= 8; rest = rest[8:] {
 			numbers = append(numbers, binary.BigEndian.Uint64(rest))
@@ -118,6 +152,27 @@ func (b *bench) fill() error {
 	})
 	b.res.FillPerS = float64(b.cfg.Prefill) / time.Since(start).Seconds()
 	return err
+}
+
+// grow brings the log to its length, with statements' worth of entries.
+func (b *bench) grow() error {
+	if b.cfg.Log == 0 {
+		return nil
+	}
+	return b.openFill(func(l *ledger.Ledger) error {
+		const part = 2048
+		for at := uint64(0); at < b.cfg.Log; at += part {
+			b.cfg.Progress("filling the log", at, b.cfg.Log)
+			subs := make([]ledger.Submission, min(part, b.cfg.Log-at))
+			for i := range subs {
+				subs[i] = logEntry(at + uint64(i))
+			}
+			if err := add(b, l, subs); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func add(b *bench, l *ledger.Ledger, subs []ledger.Submission) error {

@@ -31,6 +31,7 @@ func (c *Config) defaults() {
 	def(&c.StateCache, 32<<20)
 	def(&c.BlockCache, 96<<20)
 	def(&c.MemTable, 32<<20)
+	def(&c.IndexFile, 100_000)
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}

@@ -4,6 +4,7 @@ import (
 	"runtime"
 
 	"fabtrail.dev/fabtrail/ledger/checkpoint"
+	"fabtrail.dev/fabtrail/ledger/entry"
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -43,4 +44,21 @@ func JournalMark(fs vfs.FS, dir string) (checkpoint.Checkpoint, error) {
 		return checkpoint.Checkpoint{}, err
 	}
 	return noteCheckpoint(h.signed)
+}
+
+// IndexFromFile reports that the start has read the index from files.
+func (l *Ledger) IndexFromFile() bool { return l.fromFile }
+
+// HarmRow flips a bit of a topic's row, or loses the row.
+func (l *Ledger) HarmRow(topic entry.Hash, lose bool) error {
+	key := keyHash(keyRow, topic)
+	if lose {
+		return l.s.db.Delete(key, pebble.Sync)
+	}
+	v, err := l.s.must(key, "row")
+	if err != nil {
+		return err
+	}
+	v[5] ^= 1
+	return l.s.db.Set(key, v, pebble.Sync)
 }

@@ -21,16 +21,18 @@ import (
 // notes. What they hand to readers is immutable and reached through the atomic
 // pointers.
 type Ledger struct {
-	cfg   Config
-	c     *core
-	s     *store
-	j     *journal
-	t     *tree
-	seq   Sequencer
-	vkey  checkpoint.VKey
-	w     writer // committer
-	seal  sealer // sealer
-	notes notes  // publisher writes, all read
+	cfg  Config
+	c    *core
+	s    *store
+	j    *journal
+	t    *tree
+	seq  Sequencer
+	vkey checkpoint.VKey
+	w    writer // committer
+	// fromFile: the index was read from a file, its rows are to be swept.
+	fromFile bool
+	seal     sealer // sealer
+	notes    notes  // publisher writes, all read
 
 	inflight  atomic.Int64
 	queue     queue
@@ -136,6 +138,9 @@ func openLedger(ctx context.Context, cfg Config, key checkpoint.VKey) (_ *Ledger
 }
 
 func (l *Ledger) run() {
+	if tip, covers := l.w.index.tip, l.w.index.covers; l.fromFile {
+		l.wg.Go(func() { l.sweepIndex(tip, covers) })
+	}
 	l.wg.Add(2)
 	go l.commitLoop()
 	go l.sealLoop()
@@ -212,6 +217,7 @@ func (l *Ledger) Close() error {
 		if l.Err() == nil {
 			// A clean end leaves no tail to compare and replay at the next start.
 			errs = append(errs, l.rotate(true))
+			l.saveIndex()
 		}
 		l.held.Lock()
 		defer l.held.Unlock()

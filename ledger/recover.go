@@ -85,6 +85,10 @@ func (l *Ledger) buildIndex(head headRow) (old version, err error) {
 	} else if latest.Size > 0 {
 		covers = min(covers, latest.Size-1)
 	}
+	if newest, old, ok := l.savedIndex(head, covers); ok {
+		l.w.index.tip, l.fromFile = newest, true
+		return old, nil
+	}
 	var touched []entry.Hash
 	var mu = make(chan struct{}, 1)
 	at := &rows{s: l.s, t: l.t, covers: covers, newer: func(t entry.Hash) {

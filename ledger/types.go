@@ -194,6 +194,7 @@ type Config struct {
 	StateCache   int64         // rows of the application's state kept in memory; 32 MiB
 	BlockCache   int64         // Pebble's block cache, of which it takes MemTable off; 96 MiB
 	MemTable     uint64        // Pebble's memtable size; 32 MiB
+	IndexFile    uint64        // topics from which on Close writes the index to files for the next start; 100,000
 
 	newJournal bool // the journal is lost, and is begun anew at the database's size; see Restore
 }

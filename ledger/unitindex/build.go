@@ -1,6 +1,7 @@
 package unitindex
 
 import (
+	"fmt"
 	"runtime"
 
 	"fabtrail.dev/fabtrail/ledger/entry"
@@ -22,7 +23,7 @@ func Build(rows Rows) (*Tree, error) {
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for i := range parts {
 		g.Go(func() (err error) {
-			parts[i], err = buildPart(rows, entry.Hash{byte(i << (8 - buildBits))})
+			parts[i], err = buildPart(rows, entry.Hash{byte(i << (8 - buildBits))}, buildBits)
 			return err
 		})
 	}
@@ -51,11 +52,38 @@ func joinParts(parts []*Tree, depth int) slot {
 	return n.up(depth)
 }
 
-// buildPart builds the subtree of one prefix from a stream of rows, a chunk at
-// a time.
-func buildPart(rows Rows, prefix entry.Hash) (*Tree, error) {
-	b := filler{prefix: prefix, chunk: make([]leaf, 0, buildChunk)}
-	err := rows.Scan(prefix, buildBits, b.add)
+// Parts is the number of parts that CheckPart knows.
+const Parts = 256
+
+// CheckPart reads the rows of one part, of those whose topics begin with the byte
+// part, and returns a *RowsError if they are not those that t was made of. With
+// few topics a part may be none, and its rows belong to a part before.
+func (t *Tree) CheckPart(rows Rows, part int) error {
+	prefix, depth := entry.Hash{byte(part)}, 0
+	s := t.top
+	for ; s.node != nil && depth < 8; depth++ {
+		s = s.node.slot(bit(&prefix, depth))
+	}
+	for i := depth; i < 8; i++ {
+		if bit(&prefix, i) == 1 {
+			return nil
+		}
+	}
+	made, err := buildPart(rows, prefix, depth)
+	if err != nil {
+		return err
+	}
+	if made.top.hash != s.hash {
+		return &RowsError{prefix, depth, fmt.Sprintf("%d rows with another hash", made.n)}
+	}
+	return nil
+}
+
+// buildPart builds the subtree of a prefix of bits bits from a stream of rows, a
+// chunk at a time.
+func buildPart(rows Rows, prefix entry.Hash, bits int) (*Tree, error) {
+	b := filler{prefix: prefix, bits: bits, chunk: make([]leaf, 0, buildChunk)}
+	err := rows.Scan(prefix, bits, b.add)
 	if err == nil {
 		err = b.flush()
 	}
@@ -67,12 +95,13 @@ func buildPart(rows Rows, prefix entry.Hash) (*Tree, error) {
 type filler struct {
 	tree   Tree
 	prefix entry.Hash
+	bits   int // of prefix
 	chunk  []leaf
 	kept   int // leaves of chunk that are in tree
 }
 
 func (b *filler) add(topic, value entry.Hash) error {
-	if err := follows(b.chunk, &topic, &b.prefix, buildBits); err != nil {
+	if err := follows(b.chunk, &topic, &b.prefix, b.bits); err != nil {
 		return err
 	}
 	b.chunk = append(b.chunk, leaf{topic: topic, value: value})
@@ -87,14 +116,14 @@ func (b *filler) flush() error {
 		return nil
 	}
 	p := pass{mode: replace}
-	top, _, err := p.apply(new(worker), b.tree.top, b.prefix, buildBits, b.chunk)
+	top, _, err := p.apply(new(worker), b.tree.top, b.prefix, b.bits, b.chunk)
 	if err != nil {
 		return err
 	}
 	b.tree.top = top
 	b.tree.n += uint64(len(b.chunk) - b.kept)
 	last := b.chunk[len(b.chunk)-1].topic
-	depth := top.bucketDepth(&last, buildBits)
+	depth := top.bucketDepth(&last, b.bits)
 	k := len(b.chunk)
 	for k > 0 && commonBits(&b.chunk[k-1].topic, &last) >= depth {
 		k--

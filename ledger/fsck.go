@@ -19,7 +19,8 @@ import (
 
 // Damage is one thing that Fsck found. Class is one of: database, journal,
 // head, entry, leaf, tile, root, time, manifest, id, index-commitment,
-// index-row, index-root, checkpoint, note.
+// index-row, index-root, checkpoint, note,
+// cosignature, receipt.
 type Damage struct {
 	Class  string
 	Index  uint64 // entry, tile, size or segment, as Detail says
@@ -69,6 +70,7 @@ type fsck struct {
 	roots  map[uint64]entry.Hash
 	ids    uint64 // statements in the log
 	hist   *history
+	pubs   []pubNote // published notes that can be read, ascending
 }
 
 // Fsck re-reads everything in a ledger's directory, which must not be open, and
@@ -107,7 +109,7 @@ func (f *fsck) run(hist *history) error {
 	f.readHead()
 	f.journal(hist)
 	f.claims()
-	for _, step := range []func() error{f.entries, f.leaves, f.tiles, f.statements, f.manifests, f.index, f.notes} {
+	for _, step := range []func() error{f.entries, f.leaves, f.tiles, f.statements, f.manifests, f.index, f.notes, f.receipts} {
 		if err := f.ctx.Err(); err != nil {
 			return err
 		}
@@ -254,7 +256,8 @@ func (f *fsck) claims() {
 			return
 		}
 		f.claim("note", v)
-		if f.cfg.Policy != nil {
+		f.pubs = append(f.pubs, p)
+		if f.cosignatures(p.size, p.note) && f.cfg.Policy != nil {
 			if err := f.quorum(p.note); err != nil {
 				f.found("note", p.size, "%v", err)
 			}
@@ -265,20 +268,6 @@ func (f *fsck) claims() {
 	if f.head.Size > 0 {
 		f.expect(f.head.Size, f.head.Root)
 	}
-}
-
-// quorum checks a published note against the policy, or one of before.
-func (f *fsck) quorum(note []byte) error {
-	_, err := f.cfg.Policy.Verify(note)
-	for _, p := range f.cfg.Past {
-		if err == nil {
-			return nil
-		}
-		if _, perr := p.Verify(note); perr == nil {
-			return nil
-		}
-	}
-	return err
 }
 
 // each reads a whole key space.
@@ -554,17 +543,4 @@ func (f *fsck) index() error {
 		f.found("index-row", f.head.Covers, "topics that no commitment covers: %v", err)
 	}
 	return nil
-}
-
-// notes checks that every note ends with an index commitment.
-func (f *fsck) notes() error {
-	return f.each(keyNote, "notes", func(k, v []byte) {
-		size := binary.BigEndian.Uint64(k[1:])
-		if len(k) != 9 || size == 0 || size > f.head.Size {
-			return // named before
-		}
-		if e, err := f.s.record(size - 1); err == nil && e.Class != entry.Index {
-			f.found("note", size, "the last entry of a published size is not an index commitment")
-		}
-	})
 }

@@ -98,6 +98,11 @@ func TestFsck(t *testing.T) {
 		{"chunk", "index-row", 0, edit(append(hash('R', ledgertest.Topic("all")), 0, 0, 0, 1), flip(0))},
 		{"note", "note", 301, edit(u64('n', 301), flip(3))},
 		{"cosignature", "note", 301, edit(u64('n', 301), func(v []byte) []byte { return v[:strings.LastIndex(string(v), "— ")] })},
+		{"one bit of a cosignature", "cosignature", 301, edit(u64('n', 301), func(v []byte) []byte {
+			v[len(v)-20] ^= 1
+			return v
+		})},
+		{"tile of a receipt", "receipt", 0, edit(append([]byte{'t', 0}, u64(0, 0)[1:]...), flip(77))},
 		{"head", "root", 301, edit([]byte("mh"), flip(9))},
 		{"size", "head", 300, edit([]byte("mh"), func(v []byte) []byte { v[7]--; return v })},
 	} {

@@ -44,7 +44,7 @@ type RepairReport struct {
 var remedies = map[string]string{
 	"database": "made anew from the entries", "head": "made anew from the entries", "root": "made anew from the entries",
 	"leaf": "made anew from its cargo", "tile": "made anew from the entries", "id": "made anew from the entries",
-	"index-row": "made anew from the entries", "index-root": "made anew from the entries", "state": "made anew from the entries",
+	"index-row": "made anew from the entries", "index-root": "made anew from the entries", "receipt": "its proof is made anew from the entries",
 }
 
 // Repair checks a ledger that is not open, and makes right what provably can be:
@@ -154,7 +154,7 @@ func (r *repairer) plan(rep *RepairReport) {
 		if (d.Class == "entry" || d.Class == "leaf" || d.Class == "manifest") && h.exists && d.Index >= h.base.size && d.Index < h.size() {
 			how = "taken from the journal"
 		}
-		if d.Class == "note" || d.Class == "checkpoint" || d.Class == "receipt" || d.Class == "cosignature" {
+		if d.Class == "note" || d.Class == "checkpoint" || d.Class == "cosignature" {
 			for _, n := range append([][]byte{h.signed}, h.cosigned...) {
 				if cp, err := noteCheckpoint(n); err == nil && n != nil && cp.Size == d.Index {
 					how = "taken from the journal"

@@ -140,7 +140,8 @@ func (o storeOptions) pebble() *pebble.Options {
 	return p
 }
 
-func openStore(dir string, o storeOptions) (*store, error) {
+func openStore(dir string, o storeOptions) (_ *store, err error) {
+	defer rescue(&err) // it also panics when it cannot write while it opens
 	db, err := pebble.Open(dir, o.pebble())
 	if err != nil {
 		return nil, err

@@ -109,7 +109,7 @@ func run(ctx context.Context, w io.Writer, only string, list bool) error {
 
 // try runs the bug's test with an overlay, or without one.
 func (b bug) try(ctx context.Context, overlay string) (string, error) {
-	args := []string{"test", "-count=1", "-timeout=5m", "-run", "^" + b.test + "$"}
+	args := []string{"test", "-count=1", "-vet=off", "-ldflags=-s -w", "-timeout=5m", "-run", "^" + b.test + "$"}
 	if overlay != "" {
 		args = append(args, "-overlay", overlay)
 	}

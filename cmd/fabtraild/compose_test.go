@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -21,6 +22,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"fabtrail.dev/fabtrail/client"
+	"fabtrail.dev/fabtrail/ledger/trillian/clustertest"
 )
 
 // repository is the root of the repository, where compose file and Dockerfile are.
@@ -35,14 +37,18 @@ type composition struct {
 }
 
 type composeService struct {
-	Build, Image, Restart string
-	ReadOnly              bool     `yaml:"read_only"`
-	CapDrop               []string `yaml:"cap_drop"`
-	SecurityOpt           []string `yaml:"security_opt"`
-	Command               []string
-	Volumes, Ports        []string
-	DependsOn             map[string]struct{ Condition string } `yaml:"depends_on"`
-	Healthcheck           *composeHealth
+	Build           any // "." or a stage of the Dockerfile there
+	Image, Restart  string
+	Profiles, Tmpfs []string
+	Entrypoint      []string
+	Environment     map[string]string
+	ReadOnly        bool     `yaml:"read_only"`
+	CapDrop         []string `yaml:"cap_drop"`
+	SecurityOpt     []string `yaml:"security_opt"`
+	Command         []string
+	Volumes, Ports  []string
+	DependsOn       map[string]struct{ Condition string } `yaml:"depends_on"`
+	Healthcheck     *composeHealth
 }
 
 type composeHealth struct {
@@ -69,6 +75,16 @@ func (s composeService) mounts(t *testing.T) (ms []composeMount) {
 	return ms
 }
 
+// builds reports whether the service's image is built here: the whole Dockerfile, or
+// one of its stages.
+func (s composeService) builds(d dockerfile) bool {
+	m, ok := s.Build.(map[string]any)
+	if !ok {
+		return s.Build == "."
+	}
+	return m["context"] == "." && slices.ContainsFunc(d.stages, func(b buildStage) bool { return b.name == m["target"] })
+}
+
 func readComposition(t *testing.T) composition {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(repository, "docker-compose.yml"))
@@ -88,10 +104,11 @@ func readComposition(t *testing.T) composition {
 // container may do and see.
 func TestCompositionIsTight(t *testing.T) {
 	c := readComposition(t)
+	stages := readDockerfile(t)
 	used := map[string]bool{}
 	owners := map[string][]string{} // by volume, who may write it
 	for name, s := range c.Services {
-		if !s.ReadOnly || !slices.Equal(s.CapDrop, []string{"ALL"}) || !slices.Contains(s.SecurityOpt, "no-new-privileges:true") || s.Build != "." {
+		if !s.ReadOnly || !slices.Equal(s.CapDrop, []string{"ALL"}) || !slices.Contains(s.SecurityOpt, "no-new-privileges:true") || !s.builds(stages) {
 			t.Errorf("%s lacks what x-fabtraild has", name)
 		}
 		for _, p := range s.Ports {
@@ -137,18 +154,30 @@ func TestCompositionIsTight(t *testing.T) {
 func TestContainers(t *testing.T) {
 	image := buildImage(t)
 	t.Run("dockerfile", func(t *testing.T) { checkDockerfile(t, image) })
-	t.Run("composition", func(t *testing.T) { runComposition(t, image) })
+	t.Run("composition", func(t *testing.T) { runComposition(t, image, "", "") })
+	t.Run("cluster", func(t *testing.T) {
+		if _, err := clustertest.Find(); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatal(err)
+			}
+			t.Skip(err)
+		}
+		runComposition(t, image, "cluster", "cluster-", "replica-a", "replica-b")
+	})
 }
 
 // stack runs a composition as processes: volumes are folders, and a container's
 // address is a port of this machine.
 type stack struct {
 	composition
-	t       *testing.T
-	image   string // "": this test's own binary stands for it
-	volumes string
-	ports   map[string]int
-	running map[string]*container
+	t        *testing.T
+	image    string // "": this test's own binary stands for it
+	volumes  string
+	ports    map[string]int // of this machine, for port 8080 of a service
+	others   map[string]int // the same, by "service:port"
+	programs clustertest.Programs
+	database *clustertest.Cluster // stands for the service postgres
+	running  map[string]*container
 }
 
 // container is a running service. ended is closed when it is.
@@ -159,9 +188,11 @@ type container struct {
 	err   error
 }
 
-func newStack(t *testing.T, image string) *stack {
+// newStack prepares the services of a profile; "" is those without any.
+func newStack(t *testing.T, image, profile string) *stack {
 	t.Helper()
-	s := &stack{composition: readComposition(t), t: t, image: image, volumes: t.TempDir(), ports: map[string]int{}, running: map[string]*container{}}
+	s := &stack{composition: readComposition(t), t: t, image: image, volumes: t.TempDir(), ports: map[string]int{}, others: map[string]int{}, running: map[string]*container{}}
+	maps.DeleteFunc(s.Services, func(_ string, svc composeService) bool { return strings.Join(svc.Profiles, " ") != profile })
 	for v := range s.Volumes {
 		if err := os.Mkdir(filepath.Join(s.volumes, v), 0o700); err != nil {
 			t.Fatal(err)
@@ -205,15 +236,52 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
+// endpoint is where a service listens, as others name it or itself does.
+var endpoint = regexp.MustCompile(`(^|://|@|=)([a-z0-9.-]+):(5432|8080|8090|8091)\b`)
+
+// port is the port of this machine that stands for one of a service.
+func (s *stack) port(name, port string) int {
+	switch {
+	case port == "8080":
+		return s.ports[name]
+	case name == "postgres":
+		return s.database.Port()
+	case s.others[name+":"+port] == 0:
+		s.others[name+":"+port] = freePort(s.t)
+	}
+	return s.others[name+":"+port]
+}
+
+// startDatabase runs the command of the service postgres as the image's entry point
+// would: after making the database with the tables that the image brings.
+func (s *stack) startDatabase(svc composeService) {
+	s.t.Helper()
+	if svc.Command[0] != "postgres" || svc.Environment["POSTGRES_DB"] != "trillian" {
+		s.t.Fatalf("postgres: %v %v", svc.Command, svc.Environment)
+	}
+	var err error
+	if s.programs, err = clustertest.Find(); err == nil {
+		s.database, err = clustertest.StartDatabase(s.programs, clustertest.Options{Args: svc.Command[1:]})
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(s.database.Close)
+}
+
 // host translates an argument from the container's world to this machine's.
 func (s *stack) host(name, arg string) string {
 	svc := s.Services[name]
-	for other, port := range s.ports {
-		arg = strings.ReplaceAll(arg, "://"+other+":8080", fmt.Sprintf("://127.0.0.1:%d", port))
-	}
-	own := fmt.Sprintf("127.0.0.1:%d", s.ports[name])
-	arg = strings.ReplaceAll(arg, "0.0.0.0:8080", own)
-	arg = strings.ReplaceAll(arg, "://127.0.0.1:8080", "://"+own)
+	arg = endpoint.ReplaceAllStringFunc(arg, func(at string) string {
+		m := endpoint.FindStringSubmatch(at)
+		if m[2] == "0.0.0.0" || m[2] == "127.0.0.1" {
+			m[2] = name
+		}
+		if _, ok := s.Services[m[2]]; !ok {
+			return at
+		}
+		return fmt.Sprintf("%s127.0.0.1:%d", m[1], s.port(m[2], m[3]))
+	})
 	ms := svc.mounts(s.t)
 	slices.SortFunc(ms, func(a, b composeMount) int { return len(b.at) - len(a.at) })
 	head, path := "", arg
@@ -231,6 +299,10 @@ func (s *stack) host(name, arg string) string {
 func (s *stack) command(name string, args []string) *exec.Cmd {
 	for i, a := range args {
 		args[i] = s.host(name, a)
+	}
+	if entry := s.Services[name].Entrypoint; len(entry) > 0 && strings.HasPrefix(args[0], "--") {
+		program := map[string]string{"trillian_log_server": s.programs.LogServer, "trillian_log_signer": s.programs.Signer}[filepath.Base(entry[0])]
+		return exec.Command(program, args...)
 	}
 	if s.image == "" {
 		return command(s.t, args...)
@@ -259,6 +331,12 @@ func (s *stack) up(ctx context.Context) {
 			default:
 				s.t.Fatalf("%s waits for %s in a way that this test does not know: %q", name, d, how)
 			}
+		}
+		if name == "postgres" {
+			if s.database == nil { // the database outlives a restart of the others
+				s.startDatabase(svc)
+			}
+			return
 		}
 		c := &container{cmd: s.command(name, slices.Clone(svc.Command)), ended: make(chan struct{})}
 		c.cmd.Stdout, c.cmd.Stderr = &c.log, &c.log
@@ -294,6 +372,12 @@ func (s *stack) completed(ctx context.Context, name string) {
 func (s *stack) healthy(ctx context.Context, name string) {
 	s.t.Helper()
 	h := s.Services[name].Healthcheck
+	if name == "postgres" { // StartDatabase has waited for it
+		if len(h.Test) < 2 || h.Test[1] != "pg_isready" {
+			s.t.Fatalf("postgres: health check %v", h.Test)
+		}
+		return
+	}
 	if len(h.Test) < 2 || h.Test[0] != "CMD" || h.Test[1] != "/usr/local/bin/fabtraild" {
 		s.t.Fatalf("%s: health check %v", name, h.Test)
 	}
@@ -337,13 +421,13 @@ func (s *stack) down(ctx context.Context) {
 
 // cosigned waits for a published checkpoint that an index-verifying cosigner
 // stands behind too, and verifies it under the ledger's trust folder.
-func (s *stack) cosigned(ctx context.Context) *client.Seen {
+func (s *stack) cosigned(ctx context.Context, prefix, ledger string) *client.Seen {
 	s.t.Helper()
-	trust, err := client.LoadTrust(os.DirFS(filepath.Join(s.volumes, "trust")))
+	trust, err := client.LoadTrust(os.DirFS(filepath.Join(s.volumes, prefix+"trust")))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	url := fmt.Sprintf("http://127.0.0.1:%d/checkpoint", s.ports["ledger"])
+	url := fmt.Sprintf("http://127.0.0.1:%d/checkpoint", s.ports[ledger])
 	for {
 		note, err := get(ctx, url)
 		if err != nil {
@@ -358,9 +442,10 @@ func (s *stack) cosigned(ctx context.Context) *client.Seen {
 		}
 		select {
 		case <-ctx.Done():
-			<-s.kill("ledger")
-			<-s.kill("witness-index")
-			s.t.Fatalf("no index witness cosigns:\n%s\nledger: %s\nwitness-index: %s", note, s.running["ledger"].log.String(), s.running["witness-index"].log.String())
+			w := prefix + "witness-index"
+			<-s.kill(ledger)
+			<-s.kill(w)
+			s.t.Fatalf("no index witness cosigns:\n%s\n%s: %s\n%s: %s", note, ledger, s.running[ledger].log.String(), w, s.running[w].log.String())
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
@@ -387,13 +472,14 @@ func get(ctx context.Context, url string) ([]byte, error) {
 }
 
 // runComposition plays a first start, a cosigned checkpoint, a clean end, and a
-// second start on the same volumes.
-func runComposition(t *testing.T, image string) {
+// second start on the same volumes. prefix begins the names of a profile's services
+// and volumes; replicas are held to the same checkpoint.
+func runComposition(t *testing.T, image, profile, prefix string, replicas ...string) {
 	ctx := patience(t)
-	s := newStack(t, image)
+	s := newStack(t, image, profile)
 	s.up(ctx)
-	s.healthy(ctx, "ledger")
-	first := s.cosigned(ctx)
+	s.healthy(ctx, prefix+"ledger")
+	first := s.cosigned(ctx, prefix, prefix+"ledger")
 	var names []string
 	for _, c := range first.Cosigs {
 		names = append(names, c.Name)
@@ -406,16 +492,40 @@ func runComposition(t *testing.T, image string) {
 	if !slices.Equal(first.Index, []string{"witness-index.example"}) {
 		t.Errorf("index witnesses %v", first.Index)
 	}
+	s.follow(ctx, prefix, first, replicas)
 	s.down(ctx)
 	s.secrets()
 
 	s.up(ctx)
-	s.healthy(ctx, "ledger")
-	second := s.cosigned(ctx)
+	s.healthy(ctx, prefix+"ledger")
+	second := s.cosigned(ctx, prefix, prefix+"ledger")
 	if second.Size < first.Size || second.Size == first.Size && second.Root != first.Root {
 		t.Errorf("size %d root %s after a restart, %d %s before", second.Size, second.Root, first.Size, first.Root)
 	}
+	s.follow(ctx, prefix, second, replicas)
 	s.down(ctx)
+}
+
+// follow waits until each replica shows a checkpoint, as well cosigned.
+func (s *stack) follow(ctx context.Context, prefix string, want *client.Seen, replicas []string) {
+	s.t.Helper()
+	for _, r := range replicas {
+		s.healthy(ctx, r)
+		for {
+			seen := s.cosigned(ctx, prefix, r)
+			if seen.Size == want.Size && seen.Root != want.Root {
+				s.t.Fatalf("%s has another root at size %d", r, seen.Size)
+			}
+			if seen.Size >= want.Size {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				s.t.Fatalf("%s does not reach size %d", r, want.Size)
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
 }
 
 // secrets checks that no private key lies where another service can read it.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"fabtrail.dev/fabtrail/ledger"
 	"fabtrail.dev/fabtrail/ledger/ledgertest"
@@ -214,4 +215,30 @@ func TestJournaledBeforeShown(t *testing.T) {
 		}
 		shut(t, l)
 	}
+}
+
+// TestPendingIsDurable: an answer without a receipt is a promise, too: the entry is
+// on the disk by then.
+func TestPendingIsDurable(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	var answered atomic.Uint64
+	late := func(fs vfs.FS) ledger.Config {
+		cfg := config(fs)
+		w := ledgertest.NewCosigner("w", cfg.Signer.VKey())
+		w.Before = func(context.Context, []byte) error { return errLate }
+		cfg.Cosigner, cfg.Policy, cfg.CosignWait = w, w.Policy(), time.Nanosecond
+		return cfg
+	}
+	l := open(t, late(slowSync{mem, &answered}))
+	for i := range 5 {
+		r := one(t, l, fmt.Sprint(i))
+		fs := clone(mem)
+		answered.Add(1)
+		again := open(t, late(fs))
+		if got, err := again.Receipt(r.ID); err != nil || got.Index != r.Index || !r.Pending {
+			t.Errorf("entry %d was answered (pending %t), and after a power loss: %v", r.Index, r.Pending, err)
+		}
+		shut(t, again)
+	}
+	shut(t, l)
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"runtime"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,8 +17,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// slowSync lets others go first whenever the journal is synced, so that what is
-// shown too early is shown before.
+// slowSync lets others go first whenever a file is synced, until shown changes, so
+// that what is shown too early is shown before.
 type slowSync struct {
 	vfs.FS
 	shown *atomic.Uint64
@@ -27,8 +26,8 @@ type slowSync struct {
 
 func (s slowSync) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	f, err := s.FS.Create(name, c)
-	if err != nil || !strings.HasSuffix(name, ".journal") {
-		return f, err
+	if err != nil {
+		return nil, err
 	}
 	return slowFile{f, s.shown}, nil
 }
@@ -38,11 +37,13 @@ type slowFile struct {
 	shown *atomic.Uint64
 }
 
-func (f slowFile) Sync() error {
+func (f slowFile) Sync() error     { f.wait(); return f.File.Sync() }
+func (f slowFile) SyncData() error { f.wait(); return f.File.SyncData() }
+
+func (f slowFile) wait() {
 	for was, i := f.shown.Load(), 0; i < 2000 && f.shown.Load() == was; i++ {
 		runtime.Gosched()
 	}
-	return f.File.Sync()
 }
 
 func sizeOf(t testing.TB, note []byte) uint64 {

@@ -18,6 +18,8 @@ const (
 	wayAhead = "find the newer copy of {data}, or restore the newest backup with what others still have: " +
 		"'fabtraild restore BACKUP --data NEW-FOLDER --tail FROM', FROM being a data or journal folder, or the address of a server that has these entries; " +
 		"if nobody has them, this log has ended: begin a new one"
+	wayMore = "find a newer backup, or name another source of these entries with one more --tail FROM, in order: a data or journal folder, or the address " +
+		"of a server that has them; if nobody has them, this log has ended: begin a new one"
 	wayFork = "{data} is not the log that was signed: keep it as it is, as evidence, and restore the right one: " +
 		"'fabtraild restore BACKUP --data NEW-FOLDER --tail FROM'"
 	wayVersion = "start with the version of fabtraild that wrote the log; if that is this one, 'fabtraild fsck --data {data}' says what is damaged"

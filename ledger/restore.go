@@ -78,10 +78,14 @@ func Restore(ctx context.Context, cfg RestoreConfig) (rep RestoreReport, err err
 	c.defaults()
 	r := &restorer{cfg: cfg, l: bareLedger(ctx, c, cfg.Key)}
 	defer func() {
-		err = c.words(errors.Join(err, r.l.closeBare()))
+		err = errors.Join(err, r.l.closeBare())
 		if no := (*NoSign)(nil); errors.As(err, &no) {
 			no.Doing = "restore"
+			if no.WayOut == wayAhead && !cfg.NewJournal {
+				no.WayOut = wayMore
+			}
 		}
+		err = c.words(err)
 	}()
 	if cfg.NewJournal {
 		if len(cfg.Tails) > 0 {
@@ -256,7 +260,7 @@ func (r *restorer) take(ctx context.Context, t Tail) error {
 		r.cfg.Progress("tail", at-first, head.Size-first)
 		leaves, err := t.Read(ctx, at, int(min(head.Size-at, replayBatch)))
 		if errors.Is(err, ErrGap) {
-			return noSign(err, wayAhead, "the tail has nothing that follows the %d entries restored so far", at)
+			return noSign(err, wayMore, "this tail has nothing that follows the %d entries restored so far", at)
 		}
 		if err != nil || len(leaves) == 0 {
 			return fmt.Errorf("tail: reading entry %d: %w", at, err)

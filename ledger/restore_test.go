@@ -169,7 +169,7 @@ func TestRestore(t *testing.T) {
 					t.Fatal(err)
 				}
 				c.Tails = []ledger.Tail{tail(t, fs, "log")}
-			}, map[int64]string{6 << 10: "the tail has nothing that follows"}[rotate]},
+			}, map[int64]string{6 << 10: "this tail has nothing that follows"}[rotate]},
 			{"journal lost, database left", func(t *testing.T, c *ledger.RestoreConfig) {
 				fs := clone(d.disk)
 				if err := fs.RemoveAll("log/journal"); err != nil {

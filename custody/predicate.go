@@ -178,7 +178,7 @@ func (k Kind) Chained() bool {
 
 // Noun is the kind with its article, for sentences: "a release", "an accept".
 func (k Kind) Noun() string {
-	if k != "" && strings.Contains("aeiou", string(k[:1])) {
+	if k != "" && strings.ContainsRune("aeiou", rune(k[0])) {
 		return "an " + string(k)
 	}
 	return "a " + string(k)

@@ -257,7 +257,7 @@ func printReport(w io.Writer, r *client.Report) {
 			checks = append(checks, client.Check{Name: x.Code, OK: true, Detail: x.Text})
 			continue
 		}
-		failed = append(failed, fmt.Sprintf("  %s %-26s %s", cli.Colour(w, "yellow", "!"), x.Code, who.in(x.Text)))
+		failed = append(failed, fmt.Sprintf("  %s %-26s %s", cli.Colour(w, "yellow", "!"), x.Code, who.in(strings.TrimPrefix(x.Text, strings.TrimPrefix(x.Code, custody.CodeFinding)+": "))))
 		told[x.Text] = true
 	}
 	if len(failed) > 0 {

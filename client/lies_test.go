@@ -215,10 +215,12 @@ func TestLyingServer(t *testing.T) {
 		var l lie
 		serial := s.serial()
 		var a *answer.Answer
-		if i := n % (len(lies) + len(growthLies)); i < len(lies) {
+		if i := n % (len(lies) + len(moreLies) + len(growthLies)); i < len(lies) {
 			l = lies[i]
+		} else if i -= len(lies); i < len(moreLies) {
+			l = moreLies[i]
 		} else {
-			l, serial = growthLies[i-len(lies)], "RECALLED" // its lot's list grew
+			l, serial = growthLies[i-len(moreLies)], "RECALLED" // its lot's list grew
 		}
 		if v.Parts = nil; serial == "RECALLED" || s.IntN(4) == 0 {
 			a, v.Parts = s.known(serial)
@@ -254,12 +256,12 @@ func TestLyingServer(t *testing.T) {
 				r.Word, r.Failed(), honest[serial].Word, honest[serial].Failed())
 		}
 	}
-	if all := slices.Concat(lies, growthLies); *lieTries >= len(all)*3 {
+	if all := slices.Concat(lies, moreLies, growthLies); *lieTries >= len(all)*3 {
 		for _, l := range all {
 			if noticed[l.name] == 0 {
 				t.Errorf("%s is no lie: %d told, none noticed", l.name, told[l.name])
 			}
 		}
 	}
-	t.Logf("%d lies of %d kinds told, %d accepted", *lieTries, len(lies)+len(growthLies), accepted)
+	t.Logf("%d lies of %d kinds told, %d accepted", *lieTries, len(lies)+len(moreLies)+len(growthLies), accepted)
 }

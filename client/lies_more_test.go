@@ -1,0 +1,184 @@
+package client
+
+import (
+	"cmp"
+	"slices"
+
+	"fabtrail.dev/fabtrail/custody/answer"
+	"fabtrail.dev/fabtrail/ledger/entry"
+	"fabtrail.dev/fabtrail/ledger/unitindex"
+)
+
+// two picks two topics of an answer that differ.
+func (s *stage) two(a *answer.Answer) (x, y *answer.Topic) {
+	if len(a.Topics) < 2 {
+		return nil, nil
+	}
+	i := s.IntN(len(a.Topics))
+	j := (i + 1 + s.IntN(len(a.Topics)-1)) % len(a.Topics)
+	return &a.Topics[i], &a.Topics[j]
+}
+
+// reproof changes an index proof in its parsed form.
+func (s *stage) reproof(a *answer.Answer, fn func(p *unitindex.Proof) bool) bool {
+	t := s.topic(a)
+	p, err := unitindex.ParseProof(t.Proof)
+	if err != nil || !fn(&p) {
+		return false
+	}
+	t.Proof = p.Marshal()
+	return true
+}
+
+// join adds what another answer proves.
+func join(a, o *answer.Answer) {
+	for _, t := range o.Topics {
+		if !slices.ContainsFunc(a.Topics, func(x answer.Topic) bool { return x.Kind == t.Kind && x.Value == t.Value }) {
+			a.Topics = append(a.Topics, t)
+		}
+	}
+	for _, e := range o.Entries {
+		if !slices.ContainsFunc(a.Entries, func(x answer.Entry) bool { return x.Index == e.Index }) {
+			a.Entries = append(a.Entries, e)
+		}
+	}
+	slices.SortFunc(a.Entries, func(x, y answer.Entry) int { return cmp.Compare(x.Index, y.Index) })
+}
+
+// moreLies mix what is true with what is true elsewhere, or of something else.
+var moreLies = []lie{
+	{"a-word-alone", func(s *stage, a *answer.Answer) bool {
+		*a = answer.Answer{Format: a.Format, URI: a.URI, Form: answer.Status, Word: "verified"}
+		return true
+	}},
+	{"padded-and-short", func(s *stage, a *answer.Answer) bool {
+		// All of another unit's lists, and one of this unit's own missing among them.
+		o := s.now(s.serial())
+		i := s.IntN(len(a.Topics))
+		t := a.Topics[i]
+		if slices.ContainsFunc(o.Topics, func(x answer.Topic) bool { return x.Kind == t.Kind && x.Value == t.Value }) {
+			return false
+		}
+		a.Topics = slices.Delete(a.Topics, i, i+1)
+		join(a, o)
+		return true
+	}},
+	{"padded-from-the-past", func(s *stage, a *answer.Answer) bool {
+		n := len(a.Topics)
+		join(a, s.old(s.serial()))
+		return len(a.Topics) > n
+	}},
+	{"inclusion-of-an-earlier-size", func(s *stage, a *answer.Answer) bool {
+		for _, o := range s.old(s.serial()).Entries {
+			for i := range a.Entries {
+				if a.Entries[i].Index == o.Index && !slices.Equal(a.Entries[i].Hashes, o.Hashes) {
+					a.Entries[i].Hashes = o.Hashes
+					return true
+				}
+			}
+		}
+		return false
+	}},
+	{"longer-inclusion", func(s *stage, a *answer.Answer) bool {
+		e := s.entry(a)
+		if e == nil {
+			return false
+		}
+		e.Hashes = append(slices.Clone(e.Hashes), entry.Hash{1})
+		return true
+	}},
+	{"shorter-inclusion", func(s *stage, a *answer.Answer) bool {
+		e := s.entry(a)
+		if e == nil || len(e.Hashes) == 0 {
+			return false
+		}
+		e.Hashes = e.Hashes[:len(e.Hashes)-1]
+		return true
+	}},
+	{"lists-exchanged", func(s *stage, a *answer.Answer) bool {
+		x, y := s.two(a)
+		if x == nil || slices.Equal(x.Indexes, y.Indexes) {
+			return false
+		}
+		x.Indexes, y.Indexes = y.Indexes, x.Indexes
+		return true
+	}},
+	{"proofs-exchanged", func(s *stage, a *answer.Answer) bool {
+		x, y := s.two(a)
+		if x == nil {
+			return false
+		}
+		x.Proof, y.Proof = y.Proof, x.Proof
+		return true
+	}},
+	{"names-exchanged", func(s *stage, a *answer.Answer) bool {
+		x, y := s.two(a)
+		if x == nil {
+			return false
+		}
+		x.Kind, x.Value, y.Kind, y.Value = y.Kind, y.Value, x.Kind, x.Value
+		return true
+	}},
+	{"of-another-kind", func(s *stage, a *answer.Answer) bool {
+		x, y := s.two(a)
+		if x == nil || x.Kind == y.Kind {
+			return false
+		}
+		x.Kind = y.Kind
+		return true
+	}},
+	{"list-left-empty", func(s *stage, a *answer.Answer) bool {
+		t := s.list(a, 1)
+		if t == nil {
+			return false
+		}
+		t.Indexes = nil
+		return true
+	}},
+	{"shorter-path", func(s *stage, a *answer.Answer) bool {
+		return s.reproof(a, func(p *unitindex.Proof) bool {
+			if len(p.Siblings) == 0 {
+				return false
+			}
+			p.Siblings = p.Siblings[:len(p.Siblings)-1]
+			for i := len(p.Bits) - 1; i >= 0; i-- { // its position, the deepest
+				if p.Bits[i] != 0 {
+					p.Bits[i] &= p.Bits[i] - 1
+					break
+				}
+			}
+			return true
+		})
+	}},
+	{"moved-position", func(s *stage, a *answer.Answer) bool {
+		return s.reproof(a, func(p *unitindex.Proof) bool {
+			i := s.IntN(len(p.Bits))
+			p.Bits[i] = p.Bits[i]<<1 | p.Bits[i]>>7
+			return p.Bits[i] != 0 && p.Bits[i] != 0xff
+		})
+	}},
+	{"path-upside-down", func(s *stage, a *answer.Answer) bool {
+		return s.reproof(a, func(p *unitindex.Proof) bool {
+			slices.Reverse(p.Siblings)
+			return len(p.Siblings) > 1
+		})
+	}},
+	{"neighbour-as-the-topic", func(s *stage, a *answer.Answer) bool {
+		// A proof of absence made into one of presence, with the neighbour's value.
+		return s.reproof(a, func(p *unitindex.Proof) bool {
+			if p.Kind != unitindex.Absent {
+				return false
+			}
+			p.Kind, p.Neighbour = unitindex.Present, entry.Hash{}
+			return true
+		})
+	}},
+	{"commitment-of-an-earlier-size", func(s *stage, a *answer.Answer) bool {
+		o := s.old(s.serial())
+		if a.Commitment == nil || o.Commitment == nil || slices.Equal(a.Commitment.Cargo, o.Commitment.Cargo) {
+			return false
+		}
+		a.Commitment.Cargo = o.Commitment.Cargo // under the proof of the newest
+		return true
+	}},
+}

@@ -164,12 +164,9 @@ func (b *bundles) check(index uint64, leaf [entry.LeafSize]byte) error {
 // holds it to the trust folder, and replays all of it. The Remote's token needs
 // the scope audit.
 func (t *Trust) AuditLedger(ctx context.Context, r *Remote, cfg ReplayConfig) (*Seen, Summary, error) {
-	note, err := r.Checkpoint(ctx)
+	note, err := r.published(ctx)
 	if err != nil {
 		return nil, Summary{}, err
-	}
-	if len(bytes.TrimSpace(note)) == 0 {
-		return nil, Summary{}, errors.New("the ledger has published no checkpoint yet")
 	}
 	seen, err := t.VerifyNote(note)
 	if err != nil {
@@ -178,4 +175,33 @@ func (t *Trust) AuditLedger(ctx context.Context, r *Remote, cfg ReplayConfig) (*
 	cfg.Charter = t.Ledger
 	s, err := Audit(ctx, r.Log(false), seen, cfg)
 	return seen, s, err
+}
+
+// Audit is AuditLedger for somebody who comes back: the checkpoint must be fresh, and
+// continue the last one that v remembers. Two histories are a *Fork.
+func (v *Verifier) Audit(ctx context.Context, cfg ReplayConfig) (*Seen, Summary, error) {
+	note, err := v.Remote.published(ctx)
+	if err != nil {
+		return nil, Summary{}, err
+	}
+	rep := &Report{}
+	seen, _ := v.checkpoint(ctx, rep, note)
+	switch {
+	case rep.Fork != nil:
+		return nil, Summary{}, rep.Fork
+	case seen == nil:
+		return nil, Summary{}, fmt.Errorf("checkpoint: %s", rep.Reasons[0].Text)
+	}
+	cfg.Charter = v.Trust.Ledger
+	s, err := Audit(ctx, v.Remote.Log(false), seen, cfg)
+	return seen, s, err
+}
+
+// published fetches the checkpoint; a ledger without one is an error.
+func (r *Remote) published(ctx context.Context) ([]byte, error) {
+	note, err := r.Checkpoint(ctx)
+	if err == nil && len(bytes.TrimSpace(note)) == 0 {
+		err = errors.New("the ledger has published no checkpoint yet")
+	}
+	return note, err
 }

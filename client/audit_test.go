@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/custody/answer/answertest"
@@ -231,4 +233,46 @@ func TestPartialTilesFallBack(t *testing.T) {
 	if _, err := log.Tile(t.Context(), entry.TilePath{Index: 99, Width: 256}); err == nil {
 		t.Error("a tile beyond the log")
 	}
+}
+
+// An auditor who comes back is not shown another history, nor an old one.
+func TestAuditRemembers(t *testing.T) {
+	w, mem := big(t), memory{}
+	v := verifier(t, w.Log, newFake(t, w).remote(t, Options{}))
+	v.Memory = mem
+	audit := func(want string) {
+		t.Helper()
+		seen, sum, err := v.Audit(t.Context(), ReplayConfig{})
+		if want == "" {
+			if err != nil || sum.Size != w.Published || seen.Size != w.Published || sum.AccusedCount != 0 {
+				t.Fatalf("%+v, %v", sum, err)
+			}
+			return
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Fatalf("%v, want %q", err, want)
+		}
+		if fork := (*Fork)(nil); errors.As(err, &fork) != (want == "two histories") {
+			t.Errorf("%q comes as %T", want, err)
+		}
+	}
+	audit("")
+	audit("")
+	now, note, size := v.Now, w.Note, w.Published
+	v.Now = func() time.Time { return now().Add(2 * time.Hour) }
+	audit("the limit is 1h")
+	v.Now = now
+	w.Log.Time += 1000
+	w.Publish()
+	audit("")
+	newer := w.Published
+	w.Note, w.Published = note, size
+	audit("was seen before")
+	w.Published = newer
+	cp := w.Checkpoint()
+	cp.Root[3] ^= 1
+	w.Note = w.NoteFor(cp, w.Time/1000)
+	audit("two histories")
+	mem[answertest.Origin] = []byte("damaged")
+	audit("damaged")
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,19 +17,22 @@ import (
 
 func auditCmd() *cobra.Command {
 	var f remoteFlags
+	var state string
+	var maxAge time.Duration
 	c := &cobra.Command{
 		Use:   "audit",
 		Short: "Replay a whole log and find the first byte that lies",
 		Long: `Replay a log from its first entry: every leaf from its cargo, every tile, the root,
 every index commitment, every signature, the state and the findings. It ends with
 one line of digests that another auditor's must equal, or with the first divergence
-and its index. It needs a token with the scope 'audit'.
+and its index. It needs a token with the scope 'audit'. What it audits must be fresh, and
+continue the last checkpoint that was seen (remembered in --state, as by 'verify').
 
 State is kept in memory: about 1 KB for each unit and 300 B for each entry. For
 more than some ten million entries use 'fabtraild' on a copy of the log.
 
-Exit codes: 0 the log is what it says; 1 it diverges, or holds entries that its door
-should have refused; 3 it could not be read.`,
+Exit codes: 0 the log is what it says; 1 it diverges, shows two histories, or holds
+entries that its door should have refused; 3 it could not be read, or is not fresh.`,
 		Example: "  fabtrail audit --server https://ledger.example --trust ./trust --token audit.token",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -40,14 +44,23 @@ should have refused; 3 it could not be read.`,
 			if err != nil {
 				return err
 			}
+			mem, err := newMemory(state, t)
+			if err != nil {
+				return err
+			}
+			v := client.Verifier{Remote: r, Trust: t, Memory: mem, MaxAge: maxAge}
 			bar := cli.NewBar(c.ErrOrStderr(), -1, "replaying")
 			done := int64(0)
 			cfg := client.ReplayConfig{Rules: rules.New(), Effect: func(it custody.Item, _ custody.Effect) {
 				done = int64(it.Index)
 				bar.Set(done)
 			}}
-			seen, sum, err := t.AuditLedger(c.Context(), r, cfg)
+			seen, sum, err := v.Audit(c.Context(), cfg)
 			bar.Done()
+			var fork *client.Fork
+			if errors.As(err, &fork) {
+				return errors.Join(saveFork(c, fork), cli.WithCode(cli.Failed, err))
+			}
 			var d *client.Divergence
 			if errors.As(err, &d) {
 				return diverged(c, sum, d)
@@ -65,6 +78,8 @@ should have refused; 3 it could not be read.`,
 		},
 	}
 	f.add(c, true)
+	c.Flags().StringVar(&state, "state", "", "folder that remembers the last checkpoint of each log (default: your state folder)")
+	c.Flags().DurationVar(&maxAge, "max-age", client.DefaultMaxAge, "how old the witnesses' cosignatures may be")
 	return c
 }
 

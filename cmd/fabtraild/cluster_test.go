@@ -209,12 +209,21 @@ func faults(t *testing.T, c *clustertest.Cluster) {
 	o.restored(ctx)
 }
 
-// fresh starts a second signing node, from a copy of the killed one's folder, instead
-// of it: a standby. While one signs, another one is refused.
+// fresh starts a standby instead of the killed node, with nothing but its keys, charter
+// and trust folder. While one signs, another one is refused.
 func (o *onCluster) fresh(ctx context.Context) {
 	o.t.Helper()
 	standby := filepath.Join(o.t.TempDir(), "standby")
-	if err := os.CopyFS(standby, os.DirFS(o.dir)); err != nil {
+	for _, dir := range []string{"keys", "trust"} {
+		if err := os.CopyFS(filepath.Join(standby, dir), os.DirFS(filepath.Join(o.dir, dir))); err != nil {
+			o.t.Fatal(err)
+		}
+	}
+	charter, err := os.ReadFile(filepath.Join(o.dir, "charter.dsse.json"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(standby, "charter.dsse.json"), charter, 0o600)
+	}
+	if err != nil {
 		o.t.Fatal(err)
 	}
 	old := o.dir

@@ -23,7 +23,7 @@ const mediaProblem = "application/problem+json"
 // retryAfter is the Retry-After, in seconds, of the problems that pass by
 // themselves; a problem's extension "retryAfter" goes before it.
 var retryAfter = map[string]int64{
-	"rate_limited": 1, "no_effect_limit": 60, "overloaded": 1, "not_signing": 30,
+	"rate_limited": 1, "no_effect_limit": 60, "unused_manifests": 3600, "overloaded": 1, "not_signing": 30,
 	"storage_full": 60, "not_ready": 5, "issuer_unreachable": 10,
 }
 

@@ -316,6 +316,11 @@ func (w *writer) stage(c *commit) error {
 		if a.Class == entry.Index {
 			continue
 		}
+		if !a.manifest.IsZero() {
+			if err := b.Delete(keyHash(keyUnused, a.manifest), nil); err != nil {
+				return err
+			}
+		}
 		if err := stageID(b, a.leaf.ID, n, a.effect); err != nil {
 			return err
 		}
@@ -421,6 +426,7 @@ func (w *writer) apply(c *commit) error {
 		return err
 	}
 	w.s.rows.putAll(c.state)
+	w.s.unused.named(c.entries)
 	w.t.snap.Store(c.edge)
 	return nil
 }

@@ -18,6 +18,8 @@ func (c *Config) defaults() {
 	def(&c.FS, vfs.Default)
 	def(&c.MaxBatch, 1024)
 	def(&c.MaxInFlight, 32768)
+	def(&c.MaxUnused, 128<<20)
+	def(&c.MaxUnusedAll, 4<<30)
 	def(&c.PublishEvery, 20*time.Millisecond)
 	def(&c.CosignWait, 10*time.Second)
 	def(&c.CosignLimit, 15*time.Second)

@@ -10,7 +10,6 @@ import (
 
 	"fabtrail.dev/fabtrail/ledger/checkpoint"
 	"fabtrail.dev/fabtrail/ledger/entry"
-	"github.com/cockroachdb/pebble/v2"
 )
 
 // Ledger is an open log. All methods may be called from any goroutine.
@@ -440,6 +439,8 @@ func (l *Ledger) step(items []*item, due bool, forced []chan error) (published b
 		l.finish(&commit{items: items, forced: forced})
 		return false, err
 	}
+	l.s.unused.naming.RLock()
+	defer l.s.unused.naming.RUnlock()
 	c, o := l.w.begin(len(items))
 	c.items, c.forced = items, forced
 	full := l.diskFull()
@@ -514,25 +515,6 @@ func (l *Ledger) finish(c *commit) {
 	for _, f := range c.forced {
 		f <- err
 	}
-}
-
-// PutManifest keeps a manifest durably under its SHA-256, which it returns.
-func (l *Ledger) PutManifest(b []byte) (entry.Hash, error) {
-	if err := l.refuses(); err != nil {
-		return entry.Hash{}, err
-	}
-	if l.diskFull() {
-		return entry.Hash{}, ErrStorageFull
-	}
-	sum := sha256Sum(b)
-	if known, err := l.s.get(keyHash(keyManifest, sum)); err != nil || known != nil {
-		return sum, err
-	}
-	if err := l.s.db.Set(keyHash(keyManifest, sum), b, pebble.Sync); err != nil {
-		l.fail(err)
-		return entry.Hash{}, l.Err()
-	}
-	return sum, nil
 }
 
 // Manifest returns the manifest with this SHA-256, or ErrNotFound.

@@ -28,6 +28,9 @@ func (l *Ledger) recover(ctx context.Context) error {
 			return err
 		}
 	}
+	if l.s.unused, err = loadUnused(l.s, l.cfg.MaxUnused, l.cfg.MaxUnusedAll); err != nil {
+		return err
+	}
 	signed, published, err := l.standing(ctx)
 	if err != nil {
 		return err

@@ -25,6 +25,7 @@ const (
 	keyUncov    = 'p' // first index -> topics of entries that no index commitment covers yet
 	keyNote     = 'n' // size -> the note that was published first at this size
 	keyManifest = 'M' // SHA-256 -> manifest
+	keyUnused   = 'u' // SHA-256 of a manifest that no entry names -> since u64 | size u32 | owner
 	keyFlush    = 'f' // journal segment -> marker, durable once the database is flushed for it
 	keyMeta     = 'm' // name -> single rows, below
 )
@@ -96,6 +97,8 @@ type store struct {
 	// Of a ledger, not of an engine alone or of fsck:
 	rows  *rowCache // the application's state
 	known *idFilter // statement IDs
+	// Once it is recovered:
+	unused *unused // manifests that no entry names
 }
 
 // storeOptions are the settings of the truth store.

@@ -178,8 +178,12 @@ type Config struct {
 	// DiskFree overrides asking the file system for free and total bytes.
 	DiskFree func() (avail, total uint64, err error)
 
-	MaxBatch     int           // submissions of one group commit; 1024
-	MaxInFlight  int           // submissions not yet answered; 32768
+	MaxBatch    int // submissions of one group commit; 1024
+	MaxInFlight int // submissions not yet answered; 32768
+	// MaxUnused bounds, in bytes, the manifests of one owner that no entry names (128
+	// MiB), and MaxUnusedAll those of all (4 GiB).
+	MaxUnused, MaxUnusedAll int64
+
 	PublishEvery time.Duration // least time between index commitments under load; 0 means 20 ms, negative none
 	CosignWait   time.Duration // how long Append waits for publication; 10 s
 	CosignLimit  time.Duration // time given to one Cosigner call; 15 s

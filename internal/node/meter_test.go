@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"fabtrail.dev/fabtrail/api"
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/internal/problem"
+	"fabtrail.dev/fabtrail/ledger"
 	"fabtrail.dev/fabtrail/ledger/entry"
 )
 
@@ -30,6 +32,15 @@ func (b *bill) Take(_ context.Context, n int) error {
 }
 
 func (b *bill) Owe(n int) { b.owed = append(b.owed, n) }
+
+// TestUnusedManifestsHaveAProblem: what the ledger keeps too many of is the caller's
+// business, not a failure.
+func TestUnusedManifestsHaveAProblem(t *testing.T) {
+	p := problem.As(asProblem(fmt.Errorf("%w: 7 bytes", ledger.ErrUnused)))
+	if p == nil || p.Type != "unused_manifests" || p.Status() != 429 || !strings.Contains(p.Hint, "7 days") {
+		t.Errorf("got %v", p)
+	}
+}
 
 // TestWhatCostsMore: signatures, payload and members are charged before anything is
 // done about them, and members that were not announced afterwards.

@@ -95,14 +95,14 @@ func (n *Node) ManifestHead(head []byte, size int64) error {
 }
 
 // PutManifest implements api.Manifests.
-func (n *Node) PutManifest(_ context.Context, _ api.Caller, digest entry.Hash, b []byte) (created bool, err error) {
+func (n *Node) PutManifest(_ context.Context, who api.Caller, digest entry.Hash, b []byte) (created bool, err error) {
 	if _, err := n.ledger.Manifest(digest); err == nil {
 		return false, nil
 	}
 	if _, err := custody.ParseManifest(b); err != nil {
 		return false, err
 	}
-	_, err = n.ledger.PutManifest(b)
+	_, err = n.ledger.PutManifestOf(who.Party, b)
 	return err == nil, asProblem(err)
 }
 

@@ -272,6 +272,9 @@ func asProblem(err error) error {
 		return problem.New("not_ready", "", "it is recorded, but not in a published checkpoint yet").WithHint("ask again in a moment")
 	case errors.Is(err, ledger.ErrOverloaded):
 		return problem.New("overloaded", "", "too much is in flight").WithHint("try again a little later")
+	case errors.Is(err, ledger.ErrUnused):
+		return problem.New("unused_manifests", "", "too many uploaded manifests wait for a statement that names them").
+			WithHint("post the statements that name them; others are removed after %d days", int(ledger.UnusedAge.Hours()/24))
 	case errors.Is(err, ledger.ErrStorageFull):
 		return problem.New("storage_full", "", "the disk is below its watermark; reads go on")
 	case errors.Is(err, ledger.ErrReplica):

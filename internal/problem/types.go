@@ -54,6 +54,7 @@ var Types = map[string]Type{
 	"predecessor_unknown": {409, "Predecessors of some members are unknown"},
 	"charter_exists":      {409, "This ledger has its charter"},
 	"no_charter":          {409, "This ledger has no charter yet"},
+	"unused_manifests":    {429, "Too many manifests wait for their statements"},
 	"no_effect_limit":     {429, "Too many statements without effect on this unit"},
 	"not_exportable":      {409, "The unit's history is not one to be exported"},
 

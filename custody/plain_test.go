@@ -15,6 +15,8 @@ var plainSeeds = []string{
 	`{"subject":[{"uri":"a","digest":{"sha256":"b"}}],"predicateType":"t","predicate": {"a" : [1 , 2]} ,"_type":"x"}`, `{"subject":[]}`, `{"subject":[{}]}`,
 	`{"subject":[{"uri":"a"},{"uri":"b"}]}`, `{"subject":{}}`, `{"subject":[{"uri":1}]}`, `{"_type":1}`, `{"predicate":null}`, `{"predicate":1}`, `{"subject":[{"digest":{"sha256":"a@b.cd"}}]}`,
 	`{"subject":[{"digest":{"sha256":"a","sha256":"b"}}]}`, `{"subject":[{"uri":"a","name":{"x":[]}}]}`, `{"subject":[{"digest":{"email":"x"}}]}`, `{"_type":"a","_type":"b"}`,
+	`{"seq":0,"prev":null}`, `{"prev":{"sha256":"a"},"seq":-1}`, `{"seq":1,"prev":{}}`, `{"seq":1}`, `{"prev":null}`, `{"seq":null,"prev":null}`, `{"seq":1,"prev":{"sha256":null}}`,
+	`{"seq":1,"prev":{"sha512":"a"}}`, `{"seq":1,"prev":"a"}`, `{"seq":1.0,"prev":null}`, `{"seq":1,"prev":null,"x":1}`, `{"seq":1,"seq":1,"prev":null}`,
 	`{"ext":{"bench":"xxx","deep":[{"a":[1,2,{"b":null}]}],"prev":null}}`,
 	`{"ext":{"prev":null,"email":"x"}}`, `{"ext":{"Actor":"x"}}`, `{"ext":{"a.email":1}}`, `{"prev":null}`, `{"actor":null}`,
 	`{"sealed":{"person":{"alg":"a","digest":"b"}}}`, `{"ext":{"sealed":{"name":1}}}`, `{"sealed":1}`, `{"actor":"a@b.cd"}`,
@@ -50,6 +52,15 @@ func checkPlain(t *testing.T, b []byte) (payload, frame bool) {
 		var want statementWire
 		if err := decodeFields(b, &want, ""); err != nil || !reflect.DeepEqual(w, want) {
 			t.Fatalf("plain reads %q as %+v, the strict reader as %+v (%v)", b, w, want, err)
+		}
+	}
+	if c, ok := plainChain(b); ok {
+		var want struct {
+			Seq  *int64  `json:"seq"`
+			Prev *Digest `json:"prev"`
+		}
+		if err := decodeFields(b, &want, ""); err != nil || want.Seq == nil || *want.Seq != c.Seq || !reflect.DeepEqual(want.Prev, c.Prev) || !bytes.Contains(b, []byte(`"prev"`)) {
+			t.Fatalf("plain reads %q as %+v, the strict reader as %+v (%v)", b, c, want, err)
 		}
 	}
 	if w, ok := plainDSSE(b); ok {

@@ -63,6 +63,10 @@ func decodeEvent[B any](raw []byte) (predicateWire, error) {
 
 // UnmarshalJSON reads a chain; seq and prev must both be there.
 func (c *Chain) UnmarshalJSON(b []byte) error {
+	if plain, ok := plainChain(b); ok {
+		*c = plain
+		return nil
+	}
 	var w struct {
 		Seq  *int64         `json:"seq"`
 		Prev jsontext.Value `json:"prev"`

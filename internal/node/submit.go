@@ -287,10 +287,16 @@ func asProblem(err error) error {
 
 // mayIntroduceKeys is a cheap look for predicates that bring keys with them.
 func mayIntroduceKeys(payload []byte) bool {
-	for _, k := range []custody.Kind{custody.KindCharter, custody.KindAuthority, custody.KindParty, custody.KindKey} {
-		if bytes.Contains(payload, []byte(k.PredicateType())) {
+	for _, k := range introducing {
+		if bytes.Contains(payload, k) {
 			return true
 		}
 	}
 	return false
+}
+
+// introducing are the predicate types that bring keys.
+var introducing = [][]byte{
+	[]byte(custody.KindCharter.PredicateType()), []byte(custody.KindAuthority.PredicateType()),
+	[]byte(custody.KindParty.PredicateType()), []byte(custody.KindKey.PredicateType()),
 }

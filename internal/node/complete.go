@@ -19,7 +19,13 @@ const (
 // checkpoint is published with the quorum; a witness that verifies the index is
 // slower, and at a first start it cannot read what is not served yet. A log that
 // goes on corrects that by itself, an idle one would stay incomplete for long.
+//
+// At the start it does at once what is due by the clock: a ledger that was down for long
+// shows a checkpoint that is too old for its verifiers.
 func (n *Node) complete(ctx context.Context) error {
+	if err := n.ledger.Tick(ctx); err != nil && ctx.Err() == nil {
+		n.cfg.Log.Debug("no fresh cosignatures at the start", "error", err)
+	}
 	wait := completeFirst
 	for {
 		v := n.ledger.Published()

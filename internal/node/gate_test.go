@@ -186,3 +186,35 @@ func TestWitnessAheadLater(t *testing.T) {
 		})
 	}
 }
+
+// A ledger that comes back after a while asks for fresh cosignatures at once, not when
+// its timer comes round.
+func TestFreshAtTheStart(t *testing.T) {
+	var a *site
+	w := witnessed(t, 1, func(log checkpoint.VKey) []*site {
+		a = newSite(t, "a.example", log)
+		return []*site{a}
+	})
+	w.must(makerParty, w.commission(1))
+	w.server.Close()
+	if err := w.node.Close(); err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan struct{}, 100)
+	a.be(func(rw http.ResponseWriter, r *http.Request) {
+		a.handler.ServeHTTP(rw, r)
+		if r.Method == http.MethodPost {
+			asked <- struct{}{}
+		}
+	})
+	n, err := Open(t.Context(), Config{Folder: w.folder})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	select {
+	case <-asked:
+	case <-time.After(15 * time.Second): // the timer comes round after 30
+		t.Error("nobody was asked")
+	}
+}

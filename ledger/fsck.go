@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"fabtrail.dev/fabtrail/ledger/checkpoint"
@@ -63,7 +64,8 @@ type fsck struct {
 	cfg    FsckConfig
 	ctx    context.Context
 	s      *store
-	mu     sync.Mutex // of rep.Damage and rep.More
+	mu     sync.Mutex // of named, rep.Damage and rep.More
+	named  map[Damage]bool
 	rep    FsckReport
 	head   headRow
 	hashes []entry.Hash // leaf hashes by index: 32 bytes per entry
@@ -86,15 +88,24 @@ func Fsck(ctx context.Context, cfg FsckConfig) (rep FsckReport, err error) {
 	c := Config{Dir: cfg.Dir, Origin: cfg.Origin, FS: cfg.FS, Fatal: func(string) {}}
 	c.defaults()
 	k := &core{cfg: &c, dbDir: cfg.FS.PathJoin(cfg.Dir, "truth"), jDir: cfg.FS.PathJoin(cfg.Dir, "journal")}
-	f := &fsck{cfg: cfg, ctx: ctx, roots: map[uint64]entry.Hash{}}
+	f := &fsck{cfg: cfg, ctx: ctx, roots: map[uint64]entry.Hash{}, named: map[Damage]bool{}}
 	if _, err := cfg.FS.Stat(k.dbDir); err != nil {
-		return rep, fmt.Errorf("no ledger in %s: %w", cfg.Dir, err)
+		if _, jerr := cfg.FS.Stat(k.jDir); jerr != nil {
+			return rep, fmt.Errorf("no ledger in %s: %w", cfg.Dir, err)
+		}
+		f.found("database", 0, "it is gone: %v", err)
+		return f.rep, nil
 	}
 	k.damaged = func(err error) { f.found("database", 0, "%v", err) }
 	if err := k.makeDirs(); err != nil {
 		return rep, errors.Join(err, k.close())
 	}
-	defer func() { err = errors.Join(err, k.close()) }()
+	defer func() {
+		// A database that reads have panicked on does not close well, either.
+		if cerr := k.close(); len(rep.Damage) == 0 {
+			err = errors.Join(err, cerr)
+		}
+	}()
 	hist, err := readJournal(cfg.FS, k.jDir)
 	f.journalDamage(err, hist)
 	if k.s, err = openStore(k.dbDir, k.options(true)); err != nil {
@@ -102,7 +113,8 @@ func Fsck(ctx context.Context, cfg FsckConfig) (rep FsckReport, err error) {
 		return f.rep, nil
 	}
 	f.s = k.s
-	return f.rep, f.run(hist)
+	err = f.run(hist)
+	return f.rep, err
 }
 
 func (f *fsck) run(hist *history) error {
@@ -113,8 +125,10 @@ func (f *fsck) run(hist *history) error {
 		if err := f.ctx.Err(); err != nil {
 			return err
 		}
-		if err := step(); err != nil {
-			return err
+		if err := step(); f.ctx.Err() != nil {
+			return f.ctx.Err()
+		} else if err != nil { // the next step may read other files
+			f.found("database", 0, "%v", err)
 		}
 	}
 	return nil
@@ -123,11 +137,20 @@ func (f *fsck) run(hist *history) error {
 func (f *fsck) found(class string, index uint64, format string, a ...any) {
 	f.mu.Lock() // Pebble reports damage from whatever goroutine reads
 	defer f.mu.Unlock()
-	if len(f.rep.Damage) >= maxDamage {
+	d := Damage{class, index, oneLine(fmt.Sprintf(format, a...))}
+	switch {
+	case f.named[d]: // met again by another read
+	case len(f.rep.Damage) >= maxDamage:
 		f.rep.More++
-		return
+	default:
+		f.named[d] = true
+		f.rep.Damage = append(f.rep.Damage, d)
 	}
-	f.rep.Damage = append(f.rep.Damage, Damage{class, index, fmt.Sprintf(format, a...)})
+}
+
+// oneLine takes out what Pebble's errors carry for machines.
+func oneLine(s string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(s, "\n<corruption detail carrier>", ""), "\n", "; ")
 }
 
 func (f *fsck) readHead() {

@@ -87,9 +87,14 @@ func (r *repairer) run(ctx context.Context, rep *RepairReport) (err error) {
 	c := Config{Dir: r.cfg.Dir, Folder: r.cfg.Folder, Origin: r.cfg.Origin, FS: r.cfg.FS, Fatal: func(string) {}}
 	c.defaults()
 	r.c = newCore(&c, true, func(error) {})
-	defer func() { err = errors.Join(err, r.c.close()) }()
+	defer func() {
+		// A database that reads have panicked on does not close well, either.
+		if cerr := r.c.close(); rep.Refused == "" {
+			err = errors.Join(err, cerr)
+		}
+	}()
 	if err := r.open(); err != nil {
-		rep.Refused = err.Error()
+		rep.Refused = oneLine(err.Error())
 		rep.Left = rep.Before.Damage
 		return nil
 	}
@@ -98,7 +103,7 @@ func (r *repairer) run(ctx context.Context, rep *RepairReport) (err error) {
 		if ctx.Err() != nil {
 			return err
 		}
-		rep.Fixes, rep.Left, rep.Refused = nil, rep.Before.Damage, err.Error()
+		rep.Fixes, rep.Left, rep.Refused = nil, rep.Before.Damage, oneLine(err.Error())
 		return nil
 	}
 	if !r.cfg.Write || len(rep.Fixes) == 0 {

@@ -259,6 +259,9 @@ func (r *restorer) take(ctx context.Context, t Tail) error {
 		at := l.w.edge.size
 		r.cfg.Progress("tail", at-first, head.Size-first)
 		leaves, err := t.Read(ctx, at, int(min(head.Size-at, replayBatch)))
+		if errors.Is(err, ErrDamaged) {
+			return noSign(err, wayMore, "entry %d, or one after it, cannot be read from this tail", at)
+		}
 		if errors.Is(err, ErrGap) {
 			return noSign(err, wayMore, "this tail has nothing that follows the %d entries restored so far", at)
 		}

@@ -32,7 +32,7 @@ func (x *source) leaf(i uint64) (Leaf, error) {
 	}
 	rec, err := x.s.record(i)
 	if err != nil {
-		return Leaf{}, err
+		return Leaf{}, fmt.Errorf("entry %d: %w", i, err)
 	}
 	l := Leaf{Value: rec.Leaf(), Cargo: rec.Cargo()}
 	if l.ID, err = identity(rec.Entry); err != nil {

@@ -161,7 +161,7 @@ func (s *store) close() (err error) {
 // error when a blob file that it opens for a value is corrupt.
 func rescue(err *error) {
 	if p := recover(); p != nil {
-		*err = fmt.Errorf("%w: reading the database: %v", ErrDamaged, p)
+		*err = fmt.Errorf("%w: a file of the database is missing or damaged (%v)", ErrDamaged, p)
 	}
 }
 

@@ -115,7 +115,7 @@ func (t *FolderTail) Read(_ context.Context, from uint64, n int) ([]Leaf, error)
 }
 
 // Notes implements Tail.
-func (t *FolderTail) Notes(_ context.Context, above uint64) (notes [][]byte, err error) {
+func (t *FolderTail) Notes(_ context.Context, above uint64) (notes [][]byte, _ error) {
 	if t.h != nil {
 		if t.h.signed != nil {
 			notes = append(notes, t.h.signed)
@@ -126,25 +126,29 @@ func (t *FolderTail) Notes(_ context.Context, above uint64) (notes [][]byte, err
 		return notes, nil
 	}
 	for _, key := range [][]byte{metaSigned, metaLatest} {
-		n, err := t.s.get(key)
-		if err != nil {
-			return nil, err
-		}
-		if n != nil {
+		if n, err := t.s.get(key); err == nil && n != nil { // what is lost here others may show
 			notes = append(notes, n)
 		}
 	}
-	err = t.s.each(keyNote, func(k, v []byte) error {
+	if err := t.s.each(keyNote, func(k, v []byte) error {
 		if len(k) == 9 && binary.BigEndian.Uint64(k[1:]) > above {
 			notes = append(notes, append([]byte(nil), v...))
 		}
 		return nil
-	})
-	return notes, err
+	}); err != nil {
+		t.Lost = append(t.Lost, fmt.Sprintf("published notes in %s: %v", t.c.dbDir, err))
+	}
+	return notes, nil
 }
 
 // Close gives back files and locks.
-func (t *FolderTail) Close() error { return t.c.close() }
+func (t *FolderTail) Close() error {
+	err := t.c.close()
+	if len(t.Lost) > 0 && errors.Is(err, ErrDamaged) {
+		return nil // a database that reads have panicked on does not close well, either
+	}
+	return err
+}
 
 // NewLeaf makes the leaf of an entry as an engine keeps it; manifest is nil if it
 // names none.

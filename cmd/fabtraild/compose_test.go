@@ -409,11 +409,26 @@ func (s *stack) kill(name string) <-chan struct{} {
 // down ends all services as `docker compose stop` does; each must end well.
 func (s *stack) down(ctx context.Context) {
 	s.t.Helper()
-	for _, name := range slices.Sorted(maps.Keys(s.running)) {
-		c := s.running[name]
-		if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	var servers []string // of Trillian: they take seconds to end, so they end together, and last
+	end := func(name string) {
+		s.t.Helper()
+		if err := s.running[name].cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			s.t.Fatal(err)
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.running)) {
+		if strings.HasPrefix(name, "trillian") {
+			servers = append(servers, name)
+			continue
+		}
+		end(name)
+		s.completed(ctx, name)
+		delete(s.running, name)
+	}
+	for _, name := range servers {
+		end(name)
+	}
+	for _, name := range servers {
 		s.completed(ctx, name)
 		delete(s.running, name)
 	}

@@ -176,9 +176,9 @@ func (b *backHash) end(last []byte) []byte {
 }
 
 // sweepShare is how much longer than a part of the sweep the pause after it is.
-const sweepShare = 9
+const sweepShare = 49
 
-// sweepIndex reads all rows once, at a tenth of a processor, and holds them to the
+// sweepIndex reads all rows once, at a fiftieth of a processor, and holds them to the
 // index over [0, covers) that was read from a file.
 func (l *Ledger) sweepIndex(t *unitindex.Tree, covers uint64) {
 	for part := range unitindex.Parts {

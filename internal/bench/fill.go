@@ -107,6 +107,7 @@ func (b *bench) openFill(fn func(*ledger.Ledger) error) error {
 		return err
 	}
 	cfg.App = filler{b.cfg.Prefill}
+	cfg.IndexFile = math.MaxUint64 // the sweep after a start from the file would be measured with it
 	l, err := ledger.Open(b.ctx, cfg)
 	if err != nil {
 		return err

@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # grpcnotrace leaves out the HTML pages of golang.org/x/net/trace, and with them 5 MB.
 GOFLAGS_BUILD = -trimpath -tags grpcnotrace -ldflags "-s -w -buildid= -X main.version=$(VERSION)"
 
-.PHONY: help build test race lint demo demo-seeds witness-matrix witness-model witness-model-race witness-bench lies closure bench-tessera kill-nine cluster-bench power-loss io-errors bit-flips restore-drills planted-bugs fuzz fuzz-corpus bench-engine costs reproducible sbom vulncheck clean
+.PHONY: help build test race lint demo demo-seeds witness-matrix witness-model witness-model-race witness-bench lies closure bench-tessera kill-nine cluster-bench power-loss io-errors bit-flips restore-drills planted-bugs fuzz fuzz-corpus bench-engine costs overload reproducible sbom vulncheck clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -100,6 +100,10 @@ bench-engine: ## the engine's table: appends, long logs, disk, memory, start; RU
 
 costs: ## what refused requests cost, as multiples of an accepted one
 	FABTRAIL_COSTS=1 go test -count=1 -v -run '^TestRefusalCosts$$' ./internal/node
+
+OVERLOAD ?= 10s
+overload: ## campaign: goodput, latency and memory at 1, 5 and 20 times the clients, beside idle sockets and a greedy party; OVERLOAD for each (10s)
+	FABTRAIL_OVERLOAD=$(OVERLOAD) go test -count=1 -v -run '^TestOverloadCampaign$$' ./internal/node
 
 reproducible: ## build the commit twice, in two places, and compare the bytes
 	scripts/reproducible.sh

@@ -155,7 +155,8 @@ func NewVerifier(origin string, clock func() time.Time, issuers ...Issuer) (*Ver
 }
 
 func badToken(format string, a ...any) *problem.Problem {
-	return problem.New("token_invalid", "Authorization", format, a...)
+	return problem.New("token_invalid", "Authorization", format, a...).
+		WithHint("get a new token for this ledger, and send it whole: Authorization: Bearer <token>")
 }
 
 // Verify returns the caller that the token names. Every refusal is a

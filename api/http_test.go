@@ -219,7 +219,10 @@ func TestNoDesync(t *testing.T) {
 		"manifest that is late":  fmt.Sprintf("PUT /v1/manifests/%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n", zeroID, 100+len(hidden)) + typeOctets + tok + "{LATER" + hidden,
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newServer(t, generous, impatient, func(a *API, _ *http.Server) { a.times.write = time.Minute }) // the answer must get out
+			s := newServer(t, generous, impatient, func(a *API, srv *http.Server) {
+				// The answer must get out, and there is none to headers that come late.
+				a.times.write, srv.ReadHeaderTimeout = time.Minute, time.Minute
+			})
 			conn, err := net.Dial("tcp", s.addr)
 			if err != nil {
 				t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// ErrReplica: this ledger follows another that signs, and takes nothing itself.
+// ErrReplica says that this ledger follows another that signs, and takes nothing itself.
 var ErrReplica = errors.New("this node only serves reads")
 
 // OpenReplica opens a ledger that follows the one that signs: it has no Signer,

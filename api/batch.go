@@ -24,11 +24,6 @@ const (
 // postBatch answers every line with a line, in order, while the body is still
 // coming in. A caller that sends a long batch must read while it writes.
 func (a *API) postBatch(c *call) error {
-	leave, err := a.limits.enterBatch(c.who.Party)
-	if err != nil {
-		return err
-	}
-	defer leave()
 	ctx, cancel := context.WithTimeout(c.ctx(), a.times.batch+a.times.handle)
 	defer cancel()
 	c.SetRequest(c.Request().WithContext(ctx))

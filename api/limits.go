@@ -39,8 +39,9 @@ type Rate struct {
 type Limits struct {
 	// Requests being served at once, of everybody; more are answered with 503.
 	LogInFlight, ReadInFlight, WriteInFlight, BatchInFlight, UploadInFlight int
-	// BatchPerParty bounds the batches of one party at once.
-	BatchPerParty int
+	// BatchPerParty bounds the batches of one party at once, WritePerParty its single
+	// statements: so nobody fills the queue that all wait in.
+	BatchPerParty, WritePerParty int
 	// LogRate and ReadRate bound the requests of one caller.
 	LogRate, ReadRate Rate
 	// StatementRate bounds the statements of one party; large ones count as several
@@ -60,7 +61,7 @@ type Limits struct {
 // DefaultLimits suits one node: at most some 200 MiB of request bodies at once.
 var DefaultLimits = Limits{
 	LogInFlight: 512, ReadInFlight: 256, WriteInFlight: 512, BatchInFlight: 8, UploadInFlight: 4,
-	BatchPerParty:    2,
+	BatchPerParty: 2, WritePerParty: 128,
 	LogRate:          Rate{2000, 4000},
 	ReadRate:         Rate{200, 1000},
 	StatementRate:    Rate{1000, 10000},
@@ -73,7 +74,7 @@ func (l Limits) withDefaults() Limits {
 	d := DefaultLimits
 	for _, f := range []struct{ v, def *int }{
 		{&l.LogInFlight, &d.LogInFlight}, {&l.ReadInFlight, &d.ReadInFlight}, {&l.WriteInFlight, &d.WriteInFlight},
-		{&l.BatchInFlight, &d.BatchInFlight}, {&l.UploadInFlight, &d.UploadInFlight}, {&l.BatchPerParty, &d.BatchPerParty},
+		{&l.BatchInFlight, &d.BatchInFlight}, {&l.UploadInFlight, &d.UploadInFlight}, {&l.BatchPerParty, &d.BatchPerParty}, {&l.WritePerParty, &d.WritePerParty},
 	} {
 		if *f.v == 0 {
 			*f.v = *f.def
@@ -99,12 +100,17 @@ type limiter struct {
 	upload   *keyed
 	status   *keyed
 	failures *keyed
-	perParty int
+	perParty [classes]int // 0: as many as there are
 
 	mu       sync.Mutex
 	inFlight [classes]int
 	max      [classes]int
-	batches  map[string]int // by party
+	byParty  map[partyClass]int
+}
+
+type partyClass struct {
+	party string
+	class class
 }
 
 func newLimiter(l Limits, clock func() time.Time) *limiter {
@@ -112,12 +118,12 @@ func newLimiter(l Limits, clock func() time.Time) *limiter {
 		clock: clock,
 		log:   newKeyed(l.LogRate), read: newKeyed(l.ReadRate), stmt: newKeyed(l.StatementRate),
 		upload: newKeyed(l.UploadRate), status: newKeyed(l.StatusRate), failures: newKeyed(l.TokenFailureRate),
-		perParty: l.BatchPerParty,
+		perParty: [classes]int{classBatch: l.BatchPerParty, classWrite: l.WritePerParty},
 		max: [classes]int{
 			classFree: math.MaxInt, classLog: l.LogInFlight, classRead: l.ReadInFlight,
 			classWrite: l.WriteInFlight, classBatch: l.BatchInFlight, classUpload: l.UploadInFlight,
 		},
-		batches: map[string]int{},
+		byParty: map[partyClass]int{},
 	}
 }
 
@@ -136,19 +142,24 @@ func (l *limiter) enter(c class) (leave func(), err error) {
 	}, nil
 }
 
-// enterBatch counts a batch of the party in, unless it has too many.
-func (l *limiter) enterBatch(party string) (leave func(), err error) {
+// enterParty counts a request of the party in, unless it has too many of the class.
+func (l *limiter) enterParty(c class, party string) (leave func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.batches[party] >= l.perParty {
-		return nil, problem.New("rate_limited", "", "%d batches of this party are being served", l.perParty).
-			WithHint("wait for them to end").With("retryAfter", 1)
+	key := partyClass{party, c}
+	most := l.perParty[c]
+	if most == 0 {
+		return func() {}, nil
 	}
-	l.batches[party]++
+	if l.byParty[key] >= most {
+		return nil, problem.New("rate_limited", "", "as many requests of this party as may be are being served: %d", most).
+			WithHint("wait for them to end; send many statements as a batch").With("retryAfter", 1)
+	}
+	l.byParty[key]++
 	return func() {
 		l.mu.Lock()
-		if l.batches[party]--; l.batches[party] == 0 {
-			delete(l.batches, party)
+		if l.byParty[key]--; l.byParty[key] == 0 {
+			delete(l.byParty, key)
 		}
 		l.mu.Unlock()
 	}, nil

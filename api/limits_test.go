@@ -83,6 +83,35 @@ func TestBatchesOfOneParty(t *testing.T) {
 	}
 }
 
+// TestStatementsOfOneParty: a party has so many statements at once, whatever it asks for;
+// another party is not held up.
+func TestStatementsOfOneParty(t *testing.T) {
+	limits := generous
+	limits.WritePerParty = 1
+	s := newServer(t, limits)
+	s.entered, s.gate = make(chan struct{}, 3), make(chan struct{})
+	post := func(party, name string) reply {
+		return s.do("POST", "/v1/statements", `{"name":"`+name+`"}`, typeJSON, bearerHeader(s.token(party, ScopeWrite)))
+	}
+	var held sync.WaitGroup
+	for _, party := range []string{partyA, partyB} {
+		held.Go(func() {
+			if r := post(party, party); r.status != 201 {
+				t.Errorf("the first of %s: %d", party, r.status)
+			}
+		})
+		<-s.entered
+	}
+	if r := post(partyA, "b"); r.status != 429 || r.problemType() != "rate_limited" || r.header.Get("Retry-After") != "1" {
+		t.Errorf("the second of A: %d %q", r.status, r.problemType())
+	}
+	close(s.gate)
+	held.Wait()
+	if r := post(partyA, "b"); r.status != 201 {
+		t.Errorf("afterwards: %d", r.status)
+	}
+}
+
 // TestRates plays each rate to its end and waits as long as Retry-After says.
 func TestRates(t *testing.T) {
 	limits := generous

@@ -123,6 +123,11 @@ func (a *API) serve(r route) echo.HandlerFunc {
 		if err := a.allow(c, r.class, who); err != nil {
 			return err
 		}
+		gone, err := a.limits.enterParty(r.class, who.Party)
+		if err != nil {
+			return err
+		}
+		defer gone()
 		in := &call{Context: c, who: who}
 		if r.query != nil {
 			if in.query, err = parseQuery(req.URL.RawQuery, r.query); err != nil {

@@ -248,7 +248,7 @@ func TestOverloadCampaign(t *testing.T) {
 	first := s.run(ctx, d, base, all)
 	show("1x: 32 clients", first, first)
 	show("5x: 160 clients", s.run(ctx, d, 5*base, all), first)
-	show("20x: 640 clients", s.run(ctx, d, 20*base, all), first)
+	show("20x: 640 clients", s.run(ctx, 3*d, 20*base, all), first)
 	show("1x again", s.run(ctx, d, base, all), first)
 	idle := holdOpen(t, at, 10_000)
 	show(fmt.Sprintf("1x beside %d idle sockets", len(idle)), s.run(ctx, d, base, all), first)

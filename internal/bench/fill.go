@@ -73,8 +73,8 @@ func logEntry(n uint64) ledger.Submission {
 // decideLog admits what logEntry made.
 func decideLog(st ledger.State, sub ledger.Submission, payload []byte) ledger.Outcome {
 	topic := entry.Hash(sha256.Sum256(payload[:len(logMagic)+8]))
-	st.Set("b"+string(topic[:]), payload[len(logMagic)+8:][:200])
-	st.Set("c"+string(sub.ID[:]), payload[len(logMagic)+72:][:200])
+	st.Set("b"+string(topic[:]), bytes.Clone(payload[len(logMagic)+8:][:200])) // kept: not the whole payload with it
+	st.Set("c"+string(sub.ID[:]), bytes.Clone(payload[len(logMagic)+72:][:200]))
 	return ledger.Outcome{Class: entry.Restricted, Topics: []entry.Hash{topic}, Effect: "filled"}
 }
 

@@ -61,7 +61,7 @@ func (l *Ledger) writeIndex(name string, covers uint64, t *unitindex.Tree) (err 
 		return err
 	}
 	sum := sha256.New()
-	w := io.MultiWriter(f, sum)
+	w := io.MultiWriter(sum, f) // a file may do as it likes with what it was given
 	err = t.WriteSnapshot(w)
 	if err == nil {
 		root := t.Root()

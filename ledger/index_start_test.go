@@ -295,6 +295,7 @@ func (silent) Cosign(context.Context, uint64, []byte, func(context.Context, uint
 func TestSweepFindsDamagedRows(t *testing.T) {
 	for _, lose := range []bool{false, true} {
 		cfg := indexed(vfs.NewMem())
+		cfg.Logf = t.Logf
 		l := open(t, cfg)
 		addTopics(t, l, 1, 40)
 		topic := ledgertest.Topic("all")

@@ -489,7 +489,7 @@ func (s *store) each(space byte, fn func(k, v []byte) error) (err error) {
 			return err
 		}
 	}
-	return it.Error()
+	return readError(it)
 }
 
 func (s *store) markFlush(segment uint64) error {

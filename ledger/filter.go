@@ -121,7 +121,7 @@ func (f *idFilter) build(ctx context.Context, s *store) (err error) {
 			return nil
 		}
 	}
-	if err := it.Error(); err != nil {
+	if err := readError(it); err != nil {
 		return err
 	}
 	f.ready.Store(true)

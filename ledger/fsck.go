@@ -317,7 +317,7 @@ func (f *fsck) each(space byte, what string, fn func(k, v []byte)) (err error) {
 		fn(it.Key(), v)
 	}
 	f.cfg.Progress(what, n, n)
-	return it.Error()
+	return readError(it)
 }
 
 // entries re-reads all cargo and computes leaves and roots from it.
@@ -512,7 +512,7 @@ func (r fsckRows) Scan(prefix entry.Hash, bits int, fn func(topic, value entry.H
 			return err
 		}
 	}
-	return it.Error()
+	return readError(it)
 }
 
 // row recomputes a topic's value and compares it with the stored list.

@@ -398,5 +398,5 @@ func (x *indexer) loadPending() error {
 		x.pending = append(x.pending, refs...)
 		x.uncov = append(x.uncov, append([]byte(nil), k...))
 	}
-	return it.Error()
+	return readError(it)
 }

@@ -244,7 +244,7 @@ func (l *Ledger) Notes(after uint64, n int) (out []PublishedNote, err error) {
 		}
 		out = append(out, PublishedNote{p.size, p.note})
 	}
-	return out, it.Error()
+	return out, readError(it)
 }
 
 // Feed gives another engine every entry that this ledger has, at the same

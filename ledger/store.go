@@ -165,6 +165,15 @@ func rescue(err *error) {
 	}
 }
 
+// readError is what ended an iteration early: damage, whatever Pebble calls it (a
+// value of a wrong length is an assertion to it). Nil at the end of the range.
+func readError(it *pebble.Iterator) error {
+	if err := it.Error(); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return nil
+}
+
 // get copies a value; nil and no error when there is none.
 func (s *store) get(key []byte) (val []byte, err error) {
 	defer rescue(&err)

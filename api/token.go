@@ -68,7 +68,7 @@ type Issuer struct {
 	Parties []string  // URIs of the parties it may name, or AnyParty alone
 }
 
-// AnyParty, as the one element of an Issuer's Parties, lets it name every party.
+// AnyParty as the one element of an Issuer's Parties lets it name every party.
 const AnyParty = "any"
 
 // check refuses an issuer that could grant nothing, or what nobody knows.

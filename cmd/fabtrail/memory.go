@@ -69,8 +69,12 @@ func (m *memory) Store(origin string, note []byte) error {
 	return replaceFile(m.path(origin), b, 0o600)
 }
 
-// replaceFile writes a file as a whole and durably.
+// replaceFile writes a file as a whole and durably. Only a regular file is replaced:
+// renamed onto a device, the new file would take its place.
 func replaceFile(path string, b []byte, mode os.FileMode) error {
+	if st, err := os.Lstat(path); err == nil && !st.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", path)
+	}
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {
 		return err

@@ -483,7 +483,7 @@ func (s *store) each(space byte, fn func(k, v []byte) error) (err error) {
 	for ok := it.First(); ok; ok = it.Next() {
 		v, err := it.ValueAndErr()
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: row %q: %w", ErrDamaged, it.Key(), err)
 		}
 		if err := fn(it.Key(), v); err != nil {
 			return err

@@ -502,7 +502,7 @@ func (r fsckRows) Scan(prefix entry.Hash, bits int, fn func(topic, value entry.H
 		}
 		v, err := it.ValueAndErr()
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: index row: %w", ErrDamaged, err)
 		}
 		value, err := r.f.row(topic, v)
 		if err != nil {

@@ -134,7 +134,7 @@ func TestSnapshotIsALedger(t *testing.T) {
 	for _, rotate := range []int64{6 << 10, 1 << 30} {
 		d := strike(t, rotate)
 		rep, err := ledger.Fsck(context.Background(), ledger.FsckConfig{Dir: "log", Origin: origin, Key: d.config(d.backup).Key, FS: d.backup})
-		if err != nil || len(rep.Damage) > 0 || rep.Size < d.old {
+		if err != nil || len(rep.Damage) > 0 {
 			t.Fatalf("%v, %d entries of %d, %v", err, rep.Size, d.old, rep.Damage)
 		}
 		cfg := crashConfig(d.backup, ledgertest.NewWitnessed())

@@ -174,7 +174,8 @@ func readError(it *pebble.Iterator) error {
 	return nil
 }
 
-// get copies a value; nil and no error when there is none.
+// get copies a value; nil and no error when there is none. Pebble tells only at
+// Close that a value which lies in a file of its own could not be read.
 func (s *store) get(key []byte) (val []byte, err error) {
 	defer rescue(&err)
 	v, c, err := s.db.Get(key)
@@ -185,7 +186,10 @@ func (s *store) get(key []byte) (val []byte, err error) {
 		return nil, fmt.Errorf("%w: reading %q: %w", ErrDamaged, key[:1], err)
 	}
 	out := append(make([]byte, 0, len(v)), v...)
-	return out, c.Close()
+	if err := c.Close(); err != nil {
+		return nil, fmt.Errorf("%w: reading %q: %w", ErrDamaged, key[:1], err)
+	}
+	return out, nil
 }
 
 // must is get where absence means damage.
@@ -262,15 +266,10 @@ func (s *store) record(i uint64) (record, error) {
 
 // statement looks an ID up.
 func (s *store) statement(id entry.Hash) (index uint64, effect string, ok bool, err error) {
-	defer rescue(&err)
-	v, c, err := s.db.Get(keyHash(keyID, id))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return 0, "", false, nil
+	v, err := s.get(keyHash(keyID, id))
+	if err != nil || v == nil {
+		return 0, "", false, err
 	}
-	if err != nil {
-		return 0, "", false, fmt.Errorf("%w: reading statement %s: %w", ErrDamaged, id, err)
-	}
-	defer c.Close()
 	if len(v) < 8 {
 		return 0, "", false, fmt.Errorf("%w: row of statement %s has %d bytes", ErrDamaged, id, len(v))
 	}

@@ -23,8 +23,8 @@ const (
 	maxOwner   = 1024
 )
 
-// ErrUnused: the owner, or all together, have as many manifests kept that no entry names as
-// may be.
+// ErrUnused says that the owner, or all together, have as many manifests kept that no
+// entry names as may be.
 var ErrUnused = errors.New("too many manifests wait for a statement that names them")
 
 // unused keeps count of the manifests that no entry names.

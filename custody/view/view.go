@@ -68,14 +68,10 @@ func OpenFS(dir string, fs vfs.FS) (*View, error) {
 }
 
 func (v *View) load() error {
-	b, closer, err := v.db.Get(cursorKey)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
+	b, err := read(v.db, cursorKey)
+	if b == nil {
 		return err
 	}
-	defer closer.Close()
 	if cursor := string(b); len(cursor) == 41 && cursor == string(marshalCursor(binary.BigEndian.Uint64(b))) {
 		v.next = binary.BigEndian.Uint64(b)
 		return nil
@@ -152,14 +148,10 @@ func (v *View) Apply(items []custody.Item, next uint64, members func(manifest en
 
 // Handed returns the entry index before which all findings have been handed on.
 func (v *View) Handed() (uint64, error) {
-	b, closer, err := v.db.Get(handedKey)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return 0, nil
-	}
+	b, err := read(v.db, handedKey)
 	if err != nil {
 		return 0, err
 	}
-	defer closer.Close()
 	if len(b) != 8 {
 		return 0, nil // findings are handed on again, which does no harm
 	}
@@ -243,15 +235,24 @@ func (s *state) write(b *pebble.Batch, key string, value []byte) error {
 }
 
 func get(db *pebble.DB, key string) ([]byte, error) {
-	b, closer, err := db.Get([]byte("s" + key))
+	return read(db, []byte("s"+key))
+}
+
+// read copies a value; nil and no error when there is none. Pebble tells only at
+// Close that a value which lies in a file of its own could not be read.
+func read(db *pebble.DB, key []byte) ([]byte, error) {
+	b, closer, err := db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer closer.Close()
-	return append([]byte{}, b...), nil
+	out := append([]byte{}, b...)
+	if err := closer.Close(); err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // silent keeps Pebble's chatter off the terminal; what is fatal stays fatal.

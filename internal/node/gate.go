@@ -37,7 +37,7 @@ func (n *Node) guard(log checkpoint.VKey, policy *checkpoint.Policy) error {
 		return err
 	}
 	var err error
-	n.gate, err = newGate(witness.CollectorConfig{Log: log, Policy: policy, Metrics: metrics, Logger: n.cfg.Log})
+	n.gate, err = newGate(witness.CollectorConfig{Log: log, Policy: policy, Metrics: metrics, Logger: slog.New(n.quiet)})
 	return err
 }
 

@@ -218,7 +218,7 @@ func (n *Node) openLedger(ctx context.Context) error {
 				n.asked = append(n.asked, w.VKey)
 			}
 		}
-		cfg.Cosigner, cfg.WitnessNotes = n.gate, n.gate.notes
+		cfg.Cosigner, cfg.WitnessNotes = &cosigner{Cosigner: n.gate, log: n.quiet}, n.gate.notes
 	}
 	if err := n.openEngine(ctx, &cfg); err != nil {
 		return err

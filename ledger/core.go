@@ -227,7 +227,10 @@ func (c *core) options(readOnly bool) storeOptions {
 // new one carries no sync offsets, so nothing is ever written to it. Without
 // its database a journal is of use only if it starts at size zero.
 func (c *core) createStore() error {
-	if c.hist.exists && (c.hist.base.size > 0 || !c.entries && c.hist.signed != nil) {
+	// Another engine has all entries and shares the notes: what it gives is held
+	// against the newest checkpoint of the journal before anything is signed.
+	elsewhere := !c.entries && c.cfg.Shared != nil
+	if c.hist.exists && !elsewhere && (c.hist.base.size > 0 || !c.entries && c.hist.signed != nil) {
 		return noSign(nil, wayRestore, "the database is gone: there is none in %s, and the journal in %s starts at entry %d", c.dbDir, c.jDir, c.hist.base.size)
 	}
 	s, err := openStore(c.dbDir, c.options(false))

@@ -122,7 +122,11 @@ func openLedger(ctx context.Context, cfg Config, key checkpoint.VKey) (_ *Ledger
 		return nil, err
 	}
 	l.attach()
-	if err := l.recover(ctx); err != nil {
+	err = l.recover(ctx)
+	if errors.Is(err, errAbandoned) {
+		err = l.anew(ctx, err)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := l.Err(); err != nil { // met in the background

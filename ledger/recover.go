@@ -148,6 +148,9 @@ func (l *Ledger) catchUp(ctx context.Context) error {
 		}
 		return nil
 	}
+	if err := l.abandoned(ctx, head); err != nil {
+		return err
+	}
 	for l.w.edge.size < head.Size {
 		leaves, err := l.seq.Read(ctx, l.w.edge.size, int(min(head.Size-l.w.edge.size, replayBatch)))
 		if err != nil || len(leaves) == 0 {
@@ -161,6 +164,69 @@ func (l *Ledger) catchUp(ctx context.Context) error {
 		return noSign(nil, wayFsck, "the engine and the database in %s do not have the same tree at size %d", l.c.dbDir, head.Size)
 	}
 	return nil
+}
+
+// errAbandoned says that the replica ends in entries that its engine never took: this
+// process ended before it had them, and another one has gone on without them. They were
+// neither signed nor acknowledged.
+var errAbandoned = errors.New("the engine has gone on without the last entries of this replica")
+
+// abandoned compares the entries that replica and engine both have and that no
+// checkpoint of ours covers. It is for engines that other processes write to.
+func (l *Ledger) abandoned(ctx context.Context, head Head) error {
+	if l.cfg.Sequencer == nil || l.cfg.Shared == nil {
+		return nil
+	}
+	own, err := l.s.get(metaSigned)
+	if err != nil {
+		return err
+	}
+	mark, err := noteCheckpoint(newerNote(l.c.hist.signed, own))
+	if err != nil {
+		return noSign(err, wayJournal, "the newest checkpoint of the journal in %s is no checkpoint", l.c.jDir)
+	}
+	for at, both := mark.Size, min(head.Size, l.w.edge.size); at < both; {
+		theirs, err := l.seq.Read(ctx, at, int(min(both-at, replayBatch)))
+		if err != nil || len(theirs) == 0 {
+			return fmt.Errorf("engine: reading entry %d: %w", at, err)
+		}
+		ours, err := l.s.leaves(at, len(theirs))
+		if err != nil {
+			return err
+		}
+		for i := range theirs {
+			if theirs[i].Value != ours[i].Value {
+				return fmt.Errorf("%w: from entry %d on", errAbandoned, at+uint64(i))
+			}
+		}
+		at += uint64(len(theirs))
+	}
+	return nil
+}
+
+// anew builds the replica anew from the engine, because of why. What the journal says
+// was signed holds for the new one as well: recover compares.
+func (l *Ledger) anew(ctx context.Context, why error) (err error) {
+	fs, dir := l.cfg.FS, l.c.dbDir
+	l.cfg.Logf("ledger: %v; the replica in %s is built anew", why, dir)
+	c := l.c
+	l.c = nil
+	if err := c.close(); err != nil {
+		return err
+	}
+	aside := dir + ".aside"
+	if err := errors.Join(fs.RemoveAll(aside), fs.Rename(dir, aside), syncDir(fs, l.cfg.Dir)); err != nil {
+		return err
+	}
+	if l.c, err = openCore(&l.cfg, false, l.fail); err != nil {
+		return err
+	}
+	l.fromFile = false
+	l.attach()
+	if err := l.recover(ctx); err != nil {
+		return err
+	}
+	return fs.RemoveAll(aside)
 }
 
 // replayAll takes the next entries of the log in, commit by commit.
@@ -186,6 +252,9 @@ func (l *Ledger) feed(ctx context.Context, head Head) error {
 		return noSign(err, wayFsck, "the tree at size %d cannot be read from the database in %s", head.Size, l.c.dbDir)
 	}
 	if head.Size > 0 && root != head.Root {
+		if err := l.abandoned(ctx, head); err != nil {
+			return err
+		}
 		return noSign(nil, wayFsck, "the engine and the database in %s do not have the same tree at size %d", l.c.dbDir, head.Size)
 	}
 	if l.cfg.Sequencer == nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -22,6 +21,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"fabtrail.dev/fabtrail/client"
+	"fabtrail.dev/fabtrail/internal/freeport"
 	"fabtrail.dev/fabtrail/ledger/trillian/clustertest"
 )
 
@@ -228,12 +228,11 @@ func (s *stack) nest(outer, rel, inner string) {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	p, err := freeport.Get()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return p
 }
 
 // endpoint is where a service listens, as others name it or itself does.

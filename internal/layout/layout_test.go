@@ -22,7 +22,7 @@ var allowed = map[string][]string{
 	"ledger/ledgertest":                  {"internal/problem", "ledger", "ledger/entry", "ledger/checkpoint", "ledger/unitindex"},
 	"ledger/ledgertest/rawlog":           {"internal/problem", "ledger", "ledger/entry", "ledger/checkpoint", "ledger/unitindex", "ledger/ledgertest"},
 	"ledger/trillian":                    {"internal/problem", "ledger", "ledger/entry", "ledger/checkpoint", "ledger/unitindex"},
-	"ledger/trillian/clustertest":        {"internal/problem", "ledger", "ledger/entry", "ledger/checkpoint", "ledger/unitindex", "ledger/trillian"},
+	"ledger/trillian/clustertest":        {"internal/freeport", "internal/problem", "ledger", "ledger/entry", "ledger/checkpoint", "ledger/unitindex", "ledger/trillian"},
 	"custody/gs1":                        {"internal/problem"},
 	"custody":                            {"internal/problem", "ledger/entry", "custody/gs1"},
 	"custody/gs1/epcis":                  {"internal/problem", "ledger/entry", "custody/gs1", "custody"},
@@ -45,6 +45,7 @@ var allowed = map[string][]string{
 	"cmd/fabtraild":                      {"*"},
 	"cmd/fabtrail":                       {"*"},
 	"internal/differential":              {"*"}, // only tests, against what others wrote
+	"internal/freeport":                  {},
 	"internal/fuzzrun":                   {},
 	"internal/planted":                   {},
 	"internal/sbom":                      {},

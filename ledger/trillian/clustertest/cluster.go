@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,8 +19,10 @@ import (
 	"testing"
 	"time"
 
-	"fabtrail.dev/fabtrail/ledger/trillian"
 	"github.com/jackc/pgx/v5"
+
+	"fabtrail.dev/fabtrail/internal/freeport"
+	"fabtrail.dev/fabtrail/ledger/trillian"
 )
 
 // Version of Trillian that the programs are expected to be of.
@@ -157,7 +158,7 @@ func StartDatabase(p Programs, opt Options) (c *Cluster, err error) {
 		}
 	}()
 	for _, port := range []*int{&c.pgPort, &c.logPort, &c.logHTTP, &c.sigPort, &c.sigHTTP} {
-		if *port, err = freePort(); err != nil {
+		if *port, err = freeport.Get(); err != nil {
 			return c, err
 		}
 	}
@@ -345,14 +346,6 @@ func owner() (*syscall.Credential, error) {
 
 func attr(who *syscall.Credential) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Credential: who, Setpgid: true, Pdeathsig: syscall.SIGKILL}
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
 
 // Release makes a tree one that no node of ours signs, so that anybody may add leaves.

@@ -162,7 +162,11 @@ func plain(ctx context.Context, t *testing.T, c *clustertest.Cluster, n, bytes i
 		if h.Size == uint64(n) {
 			return float64(n) / time.Since(start).Seconds()
 		}
-		time.Sleep(5 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+			t.Fatal(ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
 	}
 }
 
@@ -176,15 +180,7 @@ func (o *onCluster) reads(ctx context.Context) {
 	began := time.Now()
 	o.last = o.consistent(ctx, o.s, nil)
 	for _, r := range []*replica{a, b} {
-		for {
-			note, err := r.s.Remote.Checkpoint(ctx)
-			if err == nil {
-				if seen, err := r.s.Trust.VerifyNote(note); err == nil && seen.Size >= o.last.Size {
-					break
-				}
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
+		o.reaches(ctx, r)
 	}
 	o.t.Logf("two read replicas took %d entries each in %.1f s", o.last.Size, time.Since(began).Seconds())
 	for _, rs := range [][]*replica{{a}, {b}, {a, b}} {

@@ -111,6 +111,16 @@ func (o *onCluster) startReplica(r *replica) {
 // receipt against it.
 func (o *onCluster) follows(ctx context.Context, r *replica) {
 	o.t.Helper()
+	seen := o.reaches(ctx, r)
+	if err := client.Consistent(ctx, r.s.Remote, o.last, seen); err != nil {
+		o.t.Fatal(err)
+	}
+	o.recheck(ctx, r.s)
+}
+
+// reaches waits until a replica publishes as much as the signing node did.
+func (o *onCluster) reaches(ctx context.Context, r *replica) *client.Seen {
+	o.t.Helper()
 	for {
 		note, err := r.s.Remote.Checkpoint(ctx)
 		if err == nil {
@@ -119,10 +129,7 @@ func (o *onCluster) follows(ctx context.Context, r *replica) {
 				o.t.Fatal(err)
 			}
 			if seen.Size >= o.last.Size {
-				if err := client.Consistent(ctx, r.s.Remote, o.last, seen); err != nil {
-					o.t.Fatal(err)
-				}
-				break
+				return seen
 			}
 		}
 		select {
@@ -131,7 +138,6 @@ func (o *onCluster) follows(ctx context.Context, r *replica) {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	o.recheck(ctx, r.s)
 }
 
 // fails runs a command that must end with a code and say something.

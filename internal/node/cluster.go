@@ -280,7 +280,7 @@ func (n *Node) followNotes(ctx context.Context) error {
 		}
 		pause := notesPoll
 		if err != nil && ctx.Err() == nil {
-			n.cfg.Log.Warn("the signing node is not followed for now", "error", err)
+			n.cfg.Log.Warn("the notes of the signing node cannot be read; trying again", "error", err)
 			pause = notesAgain
 		} else {
 			n.followed.Store(time.Now().UnixNano())

@@ -138,7 +138,7 @@ func suffer(dir string, plan map[int]ledgertest.DiskFault) (operations, code int
 		code = 3 // an end like others
 	}
 	if code != 0 && code != 3 && code != 4 {
-		return 0, code, fmt.Errorf("the process ended with %d: %v: %.2000s", code, err, stderr.String())
+		return 0, code, fmt.Errorf("the process ended with %d: %v: %.6000s", code, err, stderr.String())
 	}
 	seen := ledgertest.NewWitnessed()
 	for line := range bytes.Lines(out) {

@@ -467,8 +467,7 @@ func (l *Ledger) step(items []*item, due bool, forced []chan error) (published b
 			err = l.w.apply(c)
 		}
 	}
-	if err != nil {
-		err = errors.Join(err, c.batch.Close())
+	if err != nil { // the batch may be Pebble's by now: it is not used again
 		l.fail(err)
 		l.finish(c)
 		return false, err

@@ -34,8 +34,12 @@ func (l *Ledger) sealLoop() {
 			}
 		}
 		l.finish(c)
-		if err := c.batch.Close(); err != nil {
-			l.fail(err)
+		// After a failure nobody may have waited for Pebble's sync, which still
+		// writes its outcome into the batch: that one is left to the collector.
+		if l.Err() == nil {
+			if err := c.batch.Close(); err != nil {
+				l.fail(err)
+			}
 		}
 		if l.sealing.Add(-1) == 0 {
 			l.queue.poke()

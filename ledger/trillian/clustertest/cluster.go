@@ -348,6 +348,17 @@ func attr(who *syscall.Credential) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Credential: who, Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
+// Leaves is the number of leaves in all trees.
+func (c *Cluster) Leaves() (n uint64, err error) {
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, c.URI())
+	if err != nil {
+		return 0, err
+	}
+	err = conn.QueryRow(ctx, "SELECT count(*) FROM SequencedLeafData").Scan(&n)
+	return n, errors.Join(err, conn.Close(ctx))
+}
+
 // Release makes a tree one that no node of ours signs, so that anybody may add leaves.
 func (c *Cluster) Release(tree int64) error {
 	ctx := context.Background()

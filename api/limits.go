@@ -168,14 +168,15 @@ func (l *limiter) enterParty(c class, party string) (leave func(), err error) {
 // take uses up one event of the key, or says when to come again.
 func (l *limiter) take(k *keyed, key string) error { return l.takeN(k, key, 1) }
 
-// takeN is take for n events. More than are allowed at once need that many, and the
-// rest is owed: so the rate holds in the long run.
+// takeN is take for n events. More than half of what is allowed at once needs that
+// half, and the rest is owed: so the rate holds in the long run, and the largest
+// request comes through although its own small parts were taken just before.
 func (l *limiter) takeN(k *keyed, key string, n int) error {
 	if n <= 0 {
 		return nil
 	}
 	now := l.clock()
-	first := min(n, k.rate.Burst)
+	first := min(n, max(1, k.rate.Burst/2))
 	r := k.get(key).ReserveN(now, first)
 	d := r.DelayFrom(now)
 	if d <= 0 {

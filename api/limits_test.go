@@ -337,6 +337,24 @@ func TestLargeStatementsCountMore(t *testing.T) {
 	}
 }
 
+// TestLargestStatement: one that counts for more than may come at once is taken by
+// itself, and what it is beyond that is owed.
+func TestLargestStatement(t *testing.T) {
+	limits := generous
+	limits.StatementRate = Rate{PerSecond: 0.001, Burst: 100} // nothing comes back meanwhile
+	s := newServer(t, limits)
+	post := func(name string, extra int) reply {
+		s.extra = extra
+		return s.do("POST", "/v1/statements", fmt.Sprintf(`{"name":%q}`, name), typeJSON, bearerHeader(s.token(partyA, ScopeWrite)))
+	}
+	if r := post("lot", 250); r.status != 201 {
+		t.Fatalf("%d %s", r.status, r.body)
+	}
+	if r := post("next", 0); r.status != 429 || r.header.Get("Retry-After") != "152000" { // 251 of 100, and one
+		t.Errorf("%d, come again after %s s", r.status, r.header.Get("Retry-After"))
+	}
+}
+
 // TestUploadsCountBySize: also when the length is not said.
 func TestUploadsCountBySize(t *testing.T) {
 	limits := generous

@@ -226,17 +226,27 @@ func (r *rows) refs(topic entry.Hash, row indexRow) ([]unitindex.Ref, error) {
 	return refs, nil
 }
 
-// list returns the elements of a topic's list, none if it has none.
-func (r *rows) list(topic entry.Hash) ([]unitindex.Ref, error) {
-	b, err := r.s.get(keyHash(keyRow, topic))
-	if err != nil || b == nil {
-		return nil, err
-	}
-	row, err := parseRow(b)
+// ownRow is rows that keep what a scan passes of one topic: a proof reads the
+// topic's bucket, and its list with it.
+type ownRow struct {
+	*rows
+	topic entry.Hash
+	row   []byte // nil if the topic has no elements
+}
+
+// Scan implements unitindex.Rows.
+func (r *ownRow) Scan(prefix entry.Hash, bits int, fn func(topic, value entry.Hash) error) error {
+	it, err := r.take()
 	if err != nil {
-		return nil, fmt.Errorf("topic %s: %w", topic, err)
+		return err
 	}
-	return r.refs(topic, row)
+	defer r.give(it)
+	return r.scan(it, prefix, bits, func(topic, value entry.Hash, row []byte) error {
+		if topic == r.topic {
+			r.row = bytes.Clone(row)
+		}
+		return fn(topic, value)
+	})
 }
 
 func samePrefix(a, b *entry.Hash, bits int) bool {

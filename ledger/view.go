@@ -140,16 +140,26 @@ func (v *View) List(topic entry.Hash) ([]unitindex.Ref, unitindex.Proof, error) 
 }
 
 func (v *View) list(r *rows, topic entry.Hash) ([]unitindex.Ref, unitindex.Proof, error) {
-	refs, err := r.list(topic)
-	if err != nil {
-		return nil, unitindex.Proof{}, err
-	}
-	proof, err := v.index.Prove(r, topic)
+	own := ownRow{rows: r, topic: topic}
+	proof, err := v.index.Prove(&own, topic)
 	if err != nil {
 		return nil, unitindex.Proof{}, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	if proof.Kind == unitindex.Present && proof.Value != unitindex.ListValue(refs) ||
-		proof.Kind != unitindex.Present && len(refs) > 0 {
+	if own.row == nil {
+		if proof.Kind == unitindex.Present {
+			return nil, unitindex.Proof{}, fmt.Errorf("%w: no list of topic %s", ErrDamaged, topic)
+		}
+		return nil, proof, nil
+	}
+	row, err := parseRow(own.row)
+	if err != nil {
+		return nil, unitindex.Proof{}, fmt.Errorf("topic %s: %w", topic, err)
+	}
+	refs, err := r.refs(topic, row)
+	if err != nil {
+		return nil, unitindex.Proof{}, err
+	}
+	if proof.Kind != unitindex.Present || proof.Value != unitindex.ListValue(refs) {
 		return nil, unitindex.Proof{}, fmt.Errorf("%w: list of topic %s", ErrDamaged, topic)
 	}
 	return refs, proof, nil

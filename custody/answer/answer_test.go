@@ -12,6 +12,7 @@ import (
 	"fabtrail.dev/fabtrail/custody/answer/answertest"
 	"fabtrail.dev/fabtrail/ledger/checkpoint"
 	"fabtrail.dev/fabtrail/ledger/entry"
+	"fabtrail.dev/fabtrail/ledger/unitindex"
 )
 
 // tale is a ledger on which a device A1 went from maker to installer in a carton
@@ -319,21 +320,72 @@ func TestHaveIsAHint(t *testing.T) {
 	}
 }
 
-// Entries that are kept do not change answers, however few fit.
-func TestEntriesKept(t *testing.T) {
-	w := tale(t)
+// Entries and lists that are kept do not change answers, however few fit, whether the
+// ledger grows or a reader still has an earlier size.
+func TestKeptFromAnswerToAnswer(t *testing.T) {
 	for _, limit := range []int{1, 4, 1000} {
-		kept := answer.NewEntries(limit)
-		for range 2 {
-			for _, serial := range []string{"A1", "A2", "B1", "B3"} {
-				a, _, err := answer.Assemble(w.View(), w.Unit(serial), answer.Options{Read: kept})
+		earlier, w := tale(t), tale(t)
+		opt := answer.Options{Read: answer.NewEntries(limit), Lists: answer.NewLists(limit)}
+		check := func(w *answertest.World, opt answer.Options) {
+			t.Helper()
+			for _, serial := range []string{"A1", "A2", "B1", "B3", "NEVER"} {
+				a, _, err := answer.Assemble(w.View(), w.Unit(serial), opt)
 				b, _, err2 := answer.Assemble(w.View(), w.Unit(serial), answer.Options{})
 				if err != nil || err2 != nil || !reflect.DeepEqual(a, b) {
-					t.Errorf("limit %d: %s differs: %v %v", limit, serial, err, err2)
+					t.Errorf("limit %d, size %d: %s differs: %v %v", limit, w.Published, serial, err, err2)
 				}
 			}
 		}
+		check(w, opt)
+		check(w, opt)
+		w.RevokeKey(w.Parties["carrier"])
+		w.Publish()
+		check(w, opt)
+		check(earlier, answer.Options{Lists: opt.Lists})
+		check(w, opt)
 	}
+}
+
+// What units share is read from the index once for each published size.
+func TestSharedListsAreReadOnce(t *testing.T) {
+	w := tale(t)
+	opt := answer.Options{Lists: answer.NewLists(1000)}
+	read := func() int {
+		v := &countingView{View: w.View()}
+		for _, serial := range []string{"A1", "A2", "B1", "B3"} {
+			if _, _, err := answer.Assemble(v, w.Unit(serial), opt); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for topic, n := range v.lists {
+			if n != 1 {
+				t.Errorf("the list of topic %s was read %d times", topic, n)
+			}
+		}
+		return len(v.lists)
+	}
+	first := read()
+	if again := read(); first < 10 || again != 0 {
+		t.Errorf("%d lists were read, %d when asked again at the same size", first, again)
+	}
+	w.RevokeKey(w.Parties["carrier"])
+	w.Publish()
+	if n := read(); n < first {
+		t.Errorf("%d lists were read at the next size, %d before", n, first)
+	}
+}
+
+type countingView struct {
+	answertest.View
+	lists map[entry.Hash]int
+}
+
+func (v *countingView) List(topic entry.Hash) ([]unitindex.Ref, unitindex.Proof, error) {
+	if v.lists == nil {
+		v.lists = map[entry.Hash]int{}
+	}
+	v.lists[topic]++
+	return v.View.List(topic)
 }
 
 func TestPartsAreBounded(t *testing.T) {

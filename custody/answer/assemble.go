@@ -35,6 +35,7 @@ type Options struct {
 	Have      Have       // lists that the client has verified before
 	Manifests *Manifests // parsed manifests kept from one call to the next; may be nil
 	Read      *Entries   // entries of this ledger kept from one call to the next; may be nil
+	Lists     *Lists     // lists of this ledger, likewise
 	// Evidence says whether the reader may see a restricted entry that a finding
 	// cites and the closure does not hold, such as a route policy; nil: none. What
 	// is kept back makes the finding its signer's word.
@@ -103,15 +104,14 @@ type recorder struct {
 	r         Reader
 	manifests *Manifests
 	read      *Entries
+	lists     *Lists
 	topics    map[entry.Topic]*topicRecord
 	items     map[uint64]*entryRecord
 	byID      map[entry.Hash]*entryRecord // those with members, for those that name them
-	// lists, if not nil, keeps lists from one unit to the next.
-	lists map[entry.Topic]*topicRecord
 }
 
 func newRecorder(r Reader, opt Options) *recorder {
-	rec := &recorder{r: r, manifests: opt.Manifests, read: opt.Read, topics: map[entry.Topic]*topicRecord{},
+	rec := &recorder{r: r, manifests: opt.Manifests, read: opt.Read, lists: opt.Lists, topics: map[entry.Topic]*topicRecord{},
 		items: map[uint64]*entryRecord{}, byID: map[entry.Hash]*entryRecord{}}
 	if rec.manifests == nil {
 		rec.manifests = NewManifests(custody.MaxMembers)
@@ -119,16 +119,10 @@ func newRecorder(r Reader, opt Options) *recorder {
 	return rec
 }
 
-// topicRecord is one topic that was asked for.
-type topicRecord struct {
-	refs  []unitindex.Ref
-	proof unitindex.Proof
-}
-
 // entryRecord is one entry that was read.
 type entryRecord struct {
 	item     custody.Item
-	entry    entry.Entry
+	cargo    []byte
 	manifest *manifest
 	members  map[int]bool // positions to be proved
 	named    *entryRecord // the entry whose members this one speaks of
@@ -138,17 +132,11 @@ type entryRecord struct {
 func (rec *recorder) List(t entry.Topic) ([]custody.Item, error) {
 	tr, ok := rec.topics[t]
 	if !ok {
-		if tr = rec.lists[t]; tr == nil {
-			refs, proof, err := rec.r.List(t.Hash())
-			if err != nil {
-				return nil, err
-			}
-			tr = &topicRecord{refs, proof}
+		var err error
+		if tr, err = rec.lists.get(t, rec.r); err != nil {
+			return nil, err
 		}
 		rec.topics[t] = tr
-		if rec.lists != nil {
-			rec.lists[t] = tr
-		}
 	}
 	items := make([]custody.Item, len(tr.refs))
 	for i, ref := range tr.refs {
@@ -168,12 +156,12 @@ func (rec *recorder) entry(index uint64) (*entryRecord, error) {
 	if er, ok := rec.items[index]; ok {
 		return er, nil
 	}
-	e, signed, err := rec.read.get(index, rec.r)
+	e, err := rec.read.get(index, rec.r)
 	if err != nil {
 		return nil, err
 	}
-	er := &entryRecord{entry: e, members: map[int]bool{}, item: custody.Item{Index: index, Time: e.Time, Signed: signed}}
-	st := signed.Statement
+	er := &entryRecord{cargo: e.cargo, item: custody.Item{Index: index, Time: e.time, Signed: e.signed}}
+	st := e.signed.Statement
 	if c := st.Contents(); c != nil {
 		sum, err := entry.ParseHash(c.Manifest)
 		if err != nil {
@@ -210,8 +198,15 @@ func (er *entryRecord) concern(t entry.Topic) {
 		return cmp.Or(cmp.Compare(m.URI, r.URI), bytes.Compare(m.Load[:], r.Load[:]))
 	})
 	if found {
-		er.members[i] = true
+		er.prove(i)
 	}
+}
+
+func (er *entryRecord) prove(i int) {
+	if er.members == nil {
+		er.members = map[int]bool{}
+	}
+	er.members[i] = true
 }
 
 // evidence adds the entries that findings cite, with the keys of their signers,
@@ -285,7 +280,7 @@ func (rec *recorder) write(have Have) (topics []Topic, entries []Entry, err erro
 		if !needed[n] && listed[n] && !er.proving() {
 			continue
 		}
-		w := Entry{Index: n, Cargo: er.entry.Cargo()}
+		w := Entry{Index: n, Cargo: er.cargo}
 		if w.Hashes, err = rec.r.Inclusion(n); err != nil {
 			return nil, nil, err
 		}
@@ -301,12 +296,12 @@ func (rec *recorder) write(have Have) (topics []Topic, entries []Entry, err erro
 // write returns a topic's wire form but for the indexes, and the elements of its
 // list that are to be sent.
 func (tr *topicRecord) write(t entry.Topic, have Have) (Topic, []unitindex.Ref, error) {
-	w := Topic{Kind: t.Kind, Value: t.Value, Proof: tr.proof.Marshal()}
+	w := Topic{Kind: t.Kind, Value: t.Value, Proof: tr.proof}
 	n := len(tr.refs)
 	if n == 0 || len(have) == 0 {
 		return w, tr.refs, nil
 	}
-	if w.Known = have.has(tr.proof.Value, n); w.Known {
+	if w.Known = have.has(tr.value, n); w.Known {
 		return w, nil, nil
 	}
 	from := have.grownFrom(tr.refs)

@@ -8,7 +8,6 @@ import (
 
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/ledger/checkpoint"
-	"fabtrail.dev/fabtrail/ledger/entry"
 )
 
 // ManyFormat is the value of "format" of answers about many units.
@@ -56,12 +55,14 @@ func AssembleMany(r Reader, uris []string, opt Options, show func(i int, h *cust
 	if opt.Read == nil {
 		opt.Read = NewEntries(8192)
 	}
+	if opt.Lists == nil {
+		opt.Lists = NewLists(8192)
+	}
 	all := newRecorder(r, opt)
-	lists := map[entry.Topic]*topicRecord{}
 	m := &Many{Format: ManyFormat}
 	for i, uri := range uris {
 		rec := newRecorder(r, opt)
-		rec.manifests, rec.lists = all.manifests, lists
+		rec.manifests = all.manifests
 		h, err := rec.closure(uri, opt.Evidence)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", uri, err)
@@ -103,7 +104,7 @@ func (rec *recorder) join(o *recorder) {
 			continue
 		}
 		for i := range er.members {
-			have.members[i] = true
+			have.prove(i)
 		}
 		if have.named == nil {
 			have.named = er.named

@@ -82,7 +82,7 @@ func ready(b *testing.B) (*bench, *node.Node, []string) {
 	b.Cleanup(func() { must(n.Close()) })
 	var units []string
 	rng := rand.NewChaCha8(sha256.Sum256(nil))
-	for i := range uint64(lifeUnits) {
+	for i := range uint64(32) {
 		life, err := w.world.life(rng, firstLife+i)
 		must(err)
 		for _, s := range life {

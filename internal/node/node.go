@@ -67,6 +67,7 @@ type Node struct {
 	quiet    *calm // the log of what goes on by itself
 	members  *answer.Manifests
 	entries  *answer.Entries
+	lists    *answer.Lists
 	operator *operator         // nil in a read replica
 	engine   *trillian.Engine  // nil with the embedded engine; the ledger closes it
 	followed atomic.Int64      // when a read replica last reached the cluster, Unix nanoseconds
@@ -121,7 +122,7 @@ func open(ctx context.Context, cfg Config, before func() error) (*Node, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{cfg: cfg, quiet: newCalm(cfg.Log, time.Now), registry: prometheus.NewRegistry(), members: answer.NewManifests(manifestCache),
-		entries: answer.NewEntries(entryCache), failed: make(chan error, 1)}
+		entries: answer.NewEntries(entryCache), lists: answer.NewLists(listCache), failed: make(chan error, 1)}
 	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	ok := false
 	defer func() {
@@ -180,6 +181,9 @@ const manifestCache = 200_000
 
 // entryCache bounds the parsed entries kept for unit answers, of a few KB each.
 const entryCache = 8192
+
+// listCache bounds the lists kept for unit answers of one size, of a KB or two each.
+const listCache = 8192
 
 func (n *Node) openLedger(ctx context.Context) error {
 	f := n.cfg.Folder

@@ -26,7 +26,8 @@ const (
 	wayAsk     = "bring enough of them back, or up to date, and run the command again; it needs a quorum of answers, and too few silent witnesses to reach the quorum without the others"
 	waySeen    = "give the newest checkpoint that anybody holds with --seen FILE: a monitor's, a client's, or that of the newest receipt; " +
 		"BACKUP/checkpoint is right only if nobody can have seen a newer one"
-	wayEngine = "bring the engine back to its newest state: it was restored from an old backup, or it is another tree"
+	wayEngine = "bring the engine back to its newest state: it was restored from an old backup, or it is another tree; if there is no newer one, " +
+		"'fabtraild migrate --data {data} ...' gives it the entries that are here, unless somebody knows of more"
 )
 
 // words puts the ledger's paths into the way out of a refusal, wherever in err's

@@ -223,13 +223,17 @@ type PublishedNote struct {
 
 // Notes returns up to n publications of sizes above after, in order.
 func (l *Ledger) Notes(after uint64, n int) (out []PublishedNote, err error) {
+	return l.notesUpTo(l.published.v.Load().size, after, n) // rows of the note in flight come first
+}
+
+// notesUpTo returns up to n publications of sizes above after, up to limit.
+func (l *Ledger) notesUpTo(limit, after uint64, n int) (out []PublishedNote, err error) {
 	defer rescue(&err)
 	it, err := l.s.db.NewIter(&pebble.IterOptions{LowerBound: binary.BigEndian.AppendUint64([]byte{keyNote}, after+1), UpperBound: []byte{keyNote + 1}})
 	if err != nil {
 		return nil, err
 	}
 	defer it.Close()
-	limit := l.published.v.Load().size // rows of the note in flight come first
 	for ok := it.First(); ok && len(out) < n; ok = it.Next() {
 		v, err := it.ValueAndErr()
 		if err != nil {

@@ -23,15 +23,22 @@ type followed struct {
 
 func newFollowed(t *testing.T) *followed {
 	t.Helper()
+	f, _ := newFollowedOn(t, vfs.NewMem())
+	return f
+}
+
+// newFollowedOn keeps its own database on fs, which it returns.
+func newFollowedOn(t *testing.T, fs *vfs.MemFS) (*followed, *vfs.MemFS) {
+	t.Helper()
 	f := &followed{cluster: new(ledgertest.Cluster), witness: ledgertest.NewCosigner("w", ledgertest.LogSigner(origin).VKey())}
-	cfg := config(vfs.NewMem())
+	cfg := config(fs)
 	cfg.Cosigner, cfg.Policy, cfg.Sequencer = f.witness, f.witness.Policy(), f.cluster.Open()
 	var err error
 	if f.l, err = ledger.Open(context.Background(), cfg); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.l.Close() })
-	return f
+	return f, fs
 }
 
 func (f *followed) append(t *testing.T, n int) {

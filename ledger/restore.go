@@ -151,25 +151,32 @@ func (r *restorer) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := r.ask(); err != nil {
-		return err
-	}
-	signed, published, err := l.standing(ctx)
+	signed, published, err := r.known(ctx)
 	if err != nil {
 		return err
 	}
+	return r.begin(signed, published)
+}
+
+// known applies the rule to what is there now, and returns the newest checkpoint that
+// was signed, and the newest that was published, as far as anybody knows.
+func (r *restorer) known(ctx context.Context) (signed, published []byte, err error) {
+	l := r.l
+	if err := r.ask(); err != nil {
+		return nil, nil, err
+	}
+	if signed, published, err = l.standing(ctx); err != nil {
+		return nil, nil, err
+	}
 	for i, n := range r.notes {
 		if err := l.checkOurs(n, r.from[i], false); err != nil {
-			return err
+			return nil, nil, err
 		}
 	}
 	if err := l.restoreNotes(); err != nil {
-		return err
+		return nil, nil, err
 	}
-	if signed, published, err = r.newest(signed, published); err != nil {
-		return err
-	}
-	return r.begin(signed, published)
+	return r.newest(signed, published)
 }
 
 // begin makes the restored state durable, with a new segment and epoch.

@@ -140,18 +140,27 @@ a tree already.`,
 
 func migrateCmd() *cobra.Command {
 	var dir string
+	var seen []string
 	var f clusterFlags
 	c := &cobra.Command{
 		Use:   "migrate",
-		Short: "Move a ledger from the embedded engine to a Trillian cluster",
+		Short: "Put a ledger into a Trillian cluster: an embedded one, or one whose cluster has lost entries",
 		Long: `Move a ledger that is not running from the embedded engine into a tree that
 'fabtraild trillian init --origin' has made: every entry goes to its index, and every
 root, receipt and published note stays as it is. The data folder remains the
 signing node's, and serves reads as before. It may be cut short and run again.
 
-There is no way back but a backup from before: keep one.`,
-		Example: "  fabtraild migrate --data ./ledger --trillian 127.0.0.1:8090 --tree 123 --postgres postgres://trillian@127.0.0.1/trillian",
-		Args:    cobra.NoArgs,
+There is no way back but a backup from before: keep one.
+
+A ledger that is on a cluster already can be put into a new tree, or back into its own,
+when PostgreSQL is lost or has come back from an older backup: the folder of the node
+that signed last has all entries. A read replica's folder has those that were
+published; it needs the keys. The witnesses are asked first what they saw last, as in
+'fabtraild restore': who knows of more than the folder has keeps it from being moved,
+since that would be a fork. A ledger without witnesses needs --seen.`,
+		Example: `  fabtraild migrate --data ./ledger --trillian 127.0.0.1:8090 --tree 123 --postgres postgres://trillian@127.0.0.1/trillian
+  fabtraild migrate --data ./ledger --trillian 127.0.0.1:8090 --tree 456 --postgres postgres://trillian@127.0.0.1/trillian --seen newest.checkpoint`,
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := f.config()
 			if err != nil {
@@ -161,21 +170,29 @@ There is no way back but a backup from before: keep one.`,
 				return cli.Usagef("which tree? 'fabtraild trillian init' makes one and prints its --tree")
 			}
 			bar := cli.NewBar(c.ErrOrStderr(), -1, "moving entries")
-			m, err := node.Migrate(c.Context(), node.Folder(dir), *cfg, logger(c), func(done, total uint64) {
-				bar.Total(int64(total))
-				bar.Set(int64(done))
-			})
+			m, err := node.Migrate(c.Context(), node.Migration{Folder: node.Folder(dir), Cluster: *cfg, Seen: seen, Log: logger(c),
+				Progress: func(done, total uint64) {
+					bar.Total(int64(total))
+					bar.Set(int64(done))
+				}})
 			bar.Done()
 			if err != nil {
 				return refused(err)
 			}
 			return cli.Print(c, m, func(w io.Writer) {
 				fmt.Fprintf(w, "moved       %d entries, root %s, to tree %d; %d published notes\n", m.Size, m.Root, cfg.Tree, m.Notes)
+				for _, s := range m.Silent {
+					fmt.Fprintln(w, cli.Colour(w, "yellow", "did not count"), s)
+				}
+				if m.Refilled {
+					fmt.Fprintln(w, "make sure that no other node of this ledger signs any more, anywhere")
+				}
 				fmt.Fprintf(w, "next        fabtraild serve --data %s --engine trillian --tree %d ...\n", dir, cfg.Tree)
 			})
 		},
 	}
 	dataFlag(c, &dir, "the ledger's data folder")
 	f.add(c.Flags())
+	c.Flags().StringArrayVar(&seen, "seen", nil, "file of a checkpoint that somebody holds, for a ledger that was on a cluster; repeatable")
 	return c
 }

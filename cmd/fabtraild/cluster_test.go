@@ -3,8 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,6 +50,17 @@ func (o *onCluster) flags() []string {
 func (o *onCluster) serveArgs(dir string, more ...string) []string {
 	args := append([]string{"serve", "--data", dir, "--listen", "127.0.0.1:0", "--engine", "trillian", "--tree", o.tree}, o.flags()...)
 	return append(args, more...)
+}
+
+// newTree makes a tree that no folder is in yet.
+func (o *onCluster) newTree() string {
+	o.t.Helper()
+	var made struct{ Tree json.Number }
+	out := run(o.t, append([]string{"trillian", "init", "--origin", "ledger.test/cluster", "--json"}, o.flags()...)...)
+	if err := json.Unmarshal(out, &made); err != nil {
+		o.t.Fatalf("%v in %s", err, out)
+	}
+	return made.Tree.String()
 }
 
 func (o *onCluster) readTree() {
@@ -155,7 +166,8 @@ func TestCluster(t *testing.T) {
 	c := clustertest.Need(t)
 	t.Run("demo", func(t *testing.T) { demoed(t, c) })
 	t.Run("migrate", func(t *testing.T) { migrated(t, c) })
-	t.Run("faults", func(t *testing.T) { faults(t, c) }) // ends with a database put back
+	t.Run("faults", func(t *testing.T) { faults(t, c) })
+	t.Run("lost", func(t *testing.T) { lost(t, c) }) // and with it the cluster
 }
 
 // faults kills every part of a ledger on a cluster under load: nothing that
@@ -213,7 +225,7 @@ func faults(t *testing.T, c *clustertest.Cluster) {
 			t.Errorf("a node ended with %d", code)
 		}
 	}
-	o.restored(ctx)
+	o.completed(ctx, o.restored(ctx))
 }
 
 // fresh starts a standby instead of the killed node, with nothing but its keys, charter
@@ -247,8 +259,9 @@ func (o *onCluster) fresh(ctx context.Context) {
 }
 
 // restored: PostgreSQL is put back to an older backup. Nothing is signed any more,
-// neither by a node that runs meanwhile nor by one that starts.
-func (o *onCluster) restored(ctx context.Context) {
+// neither by a node that runs meanwhile nor by one that starts. It returns a file with
+// the newest checkpoint.
+func (o *onCluster) restored(ctx context.Context) string {
 	o.t.Helper()
 	backup, err := o.cluster.Backup()
 	if err != nil {
@@ -257,6 +270,7 @@ func (o *onCluster) restored(ctx context.Context) {
 	o.start(ctx)
 	o.more(ctx, 30, func() {})
 	o.holds(ctx)
+	seen := o.newest(ctx)
 	if err := o.cluster.Restore(backup); err != nil {
 		o.t.Fatal(err)
 	}
@@ -271,6 +285,7 @@ func (o *onCluster) restored(ctx context.Context) {
 	}
 	o.signer.kill()
 	o.fails(3, "was signed", o.serveArgs(o.dir)...)
+	return seen
 }
 
 // migrated moves a ledger from the embedded engine to a cluster: every index, root,
@@ -289,11 +304,7 @@ func migrated(t *testing.T, c *clustertest.Cluster) {
 	}
 	o.tree = "1"
 	o.fails(1, "fabtraild migrate", o.serveArgs(o.dir)...)
-	out := run(t, append([]string{"trillian", "init", "--origin", "ledger.test/cluster", "--json"}, o.flags()...)...)
-	if _, err := fmt.Sscanf(string(out[bytes.Index(out, []byte(`"tree":`))+7:]), "%s", &o.tree); err != nil {
-		t.Fatal(err)
-	}
-	o.tree = strings.Trim(o.tree, ",}\n")
+	o.tree = o.newTree()
 	move := append([]string{"migrate", "--data", o.dir, "--tree", o.tree}, o.flags()...)
 	t.Logf("%d entries: %s", before, run(t, move...))
 	o.fails(1, "Trillian cluster", "serve", "--data", o.dir, "--listen", "127.0.0.1:0")

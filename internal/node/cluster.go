@@ -100,15 +100,7 @@ func (n *Node) openEngine(ctx context.Context, cfg *ledger.Config) (err error) {
 	c := *n.cfg.Cluster
 	c.Origin, c.ReadOnly = n.origin, n.cfg.Follow
 	c.Logf = cfg.Logf
-	if c.Tree == 0 {
-		if c.Tree, err = n.cfg.Folder.Tree(); err == nil && c.Tree == 0 {
-			c.Tree, err = trillian.TreeOf(ctx, c)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if err := n.cfg.Folder.checkEngine(c.Tree); err != nil {
+	if err := n.findTree(ctx, &c); err != nil {
 		return err
 	}
 	if n.engine, err = trillian.Open(ctx, c); err != nil {
@@ -127,6 +119,33 @@ func (n *Node) openEngine(ctx context.Context, cfg *ledger.Config) (err error) {
 		return out, err
 	}
 	return nil
+}
+
+// findTree finds the tree that is to be opened, unless one is named, and holds it against
+// the one that the folder is in. A read replica goes along when its log has moved to
+// another tree: it believes no tree anyway.
+func (n *Node) findTree(ctx context.Context, c *trillian.Config) error {
+	f := n.cfg.Folder
+	is, err := f.Tree()
+	if err != nil {
+		return err
+	}
+	if c.Tree == 0 && !n.cfg.Follow {
+		c.Tree = is
+	}
+	if c.Tree == 0 {
+		if c.Tree, err = trillian.TreeOf(ctx, *c); err != nil {
+			if is == 0 {
+				return err
+			}
+			c.Tree = is
+		}
+	}
+	if n.cfg.Follow && is != 0 && is != c.Tree {
+		n.cfg.Log.Info("the ledger has moved to another tree", "from", is, "to", c.Tree)
+		return f.setTree(c.Tree)
+	}
+	return f.checkEngine(c.Tree)
 }
 
 // logKey reads the log's public key from the trust folder.
@@ -239,6 +258,15 @@ type sharing struct {
 	count int    // of notes
 }
 
+// forCluster is how the cluster keeps notes.
+func forCluster(notes []ledger.PublishedNote) []trillian.Note {
+	out := make([]trillian.Note, len(notes))
+	for i, p := range notes {
+		out[i] = trillian.Note{Size: p.Size, First: p.Note, Latest: p.Note}
+	}
+	return out
+}
+
 func (n *Node) shareSome(ctx context.Context, s *sharing) (more bool, err error) {
 	if !s.asked {
 		if s.size, err = n.engine.LastNote(ctx); err != nil {
@@ -250,10 +278,7 @@ func (n *Node) shareSome(ctx context.Context, s *sharing) (more bool, err error)
 	if err != nil {
 		return false, err
 	}
-	out := make([]trillian.Note, len(notes))
-	for i, p := range notes {
-		out[i] = trillian.Note{Size: p.Size, First: p.Note, Latest: p.Note}
-	}
+	out := forCluster(notes)
 	if v := n.ledger.Published(); len(out) == 0 && v.Size() == s.size && v.Size() > 0 && string(v.Checkpoint()) != s.note {
 		out = append(out, trillian.Note{Size: v.Size(), First: v.Checkpoint(), Latest: v.Checkpoint()}) // cosigned again
 	}

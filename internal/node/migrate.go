@@ -7,24 +7,99 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"time"
 
+	"fabtrail.dev/fabtrail/ledger"
+	"fabtrail.dev/fabtrail/ledger/checkpoint"
 	"fabtrail.dev/fabtrail/ledger/trillian"
 )
 
-// Migrated says what Migrate moved.
-type Migrated struct {
-	Size  uint64 `json:"size"` // entries
-	Root  string `json:"root"`
-	Notes int    `json:"notes"` // published notes
+// Migration says which ledger is to be in which tree.
+type Migration struct {
+	Folder   Folder
+	Cluster  trillian.Config
+	Seen     []string // files of checkpoints that others hold: for a tree that has lost entries, when nobody cosigns
+	Log      *slog.Logger
+	Progress func(done, total uint64)
 }
 
-// Migrate moves a ledger that is not running from the embedded engine to a tree of a
-// cluster: entries to their indexes, and the published notes. It may be run again
-// after it was cut short. The folder is marked once the cluster has everything.
-func Migrate(ctx context.Context, f Folder, cluster trillian.Config, log *slog.Logger, progress func(done, total uint64)) (m Migrated, err error) {
-	if _, err := os.Stat(f.ledger()); errors.Is(err, fs.ErrNotExist) {
-		return m, fmt.Errorf("%s has no entries to move: start it with 'fabtraild serve --engine trillian'", f)
+// Migrated says what Migrate moved.
+type Migrated struct {
+	Size     uint64   `json:"size"` // entries
+	Root     string   `json:"root"`
+	Notes    int      `json:"notes"`            // published notes
+	Refilled bool     `json:"refilled"`         // the ledger was on a cluster before
+	Silent   []string `json:"silent,omitempty"` // witnesses that did not count as having answered
+}
+
+// Migrate gives the entries of a ledger that is not running to a tree of a cluster, at
+// their indexes, with the published notes. The ledger is one of the embedded engine, or
+// one whose cluster has lost entries: then it is as ledger.Refill says. It may be run
+// again after it was cut short. The folder is marked once the cluster has everything.
+func Migrate(ctx context.Context, m Migration) (Migrated, error) {
+	if m.Folder.isBackup() {
+		return Migrated{}, fmt.Errorf("%s is a backup: restore it into a new folder", m.Folder)
 	}
+	if _, err := os.Stat(m.Folder.ledger()); errors.Is(err, fs.ErrNotExist) {
+		return Migrated{}, fmt.Errorf("%s has no entries to move: start it with 'fabtraild serve --engine trillian'", m.Folder)
+	}
+	was, err := m.Folder.Tree()
+	if err != nil {
+		return Migrated{}, err
+	}
+	if was != 0 {
+		return m.refill(ctx, was)
+	}
+	return migrate(ctx, m.Folder, m.Cluster, m.Log, m.Progress)
+}
+
+// refill gives a tree what its cluster, or an earlier one, has lost.
+func (c Migration) refill(ctx context.Context, was int64) (m Migrated, err error) {
+	f := c.Folder
+	signer, err := f.logSigner()
+	if err != nil {
+		return m, err
+	}
+	key := signer.VKey()
+	cluster := c.Cluster
+	cluster.Origin = key.Name
+	if c.Log != nil {
+		cluster.Logf = newCalm(c.Log, time.Now).logf
+	}
+	if was != cluster.Tree {
+		err = trillian.Replace(ctx, cluster, was, func() error { return c.fill(ctx, cluster, key, &m) })
+	} else {
+		err = c.fill(ctx, cluster, key, &m)
+	}
+	if err != nil {
+		return m, err
+	}
+	return m, f.setTree(cluster.Tree)
+}
+
+// fill becomes the tree's signer, and gives it what the folder has.
+func (c Migration) fill(ctx context.Context, cluster trillian.Config, key checkpoint.VKey, m *Migrated) (err error) {
+	engine, err := trillian.Open(ctx, cluster)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, engine.Close()) }()
+	cfg, err := c.Folder.restoring(ctx, key, c.Seen) // once no other node signs
+	if err != nil {
+		return err
+	}
+	cfg.Folder = string(c.Folder)
+	cfg.Progress = func(_ string, done, total uint64) { c.Progress(done, total) }
+	rep, err := ledger.Refill(ctx, cfg, engine, func(notes []ledger.PublishedNote) error {
+		m.Notes += len(notes)
+		return engine.PutNotes(ctx, forCluster(notes))
+	})
+	m.Size, m.Root, m.Refilled, m.Silent = rep.Size, rep.Root.String(), true, rep.Silent
+	return err
+}
+
+// migrate moves a ledger of the embedded engine.
+func migrate(ctx context.Context, f Folder, cluster trillian.Config, log *slog.Logger, progress func(done, total uint64)) (m Migrated, err error) {
 	n, err := open(ctx, Config{Folder: f, Log: log, Manual: true, NoDetector: true, NoFollow: true}, nil)
 	if err != nil {
 		return m, err

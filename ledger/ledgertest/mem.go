@@ -38,6 +38,13 @@ type Cluster struct {
 // Open returns a Sequencer on the cluster.
 func (c *Cluster) Open() ledger.Sequencer { return &session{c: c} }
 
+// Copy returns another cluster with the same leaves.
+func (c *Cluster) Copy() *Cluster {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return &Cluster{leaves: append([]ledger.Leaf(nil), c.leaves...)}
+}
+
 // Truncate loses all but the first n leaves, as a restored backup would.
 func (c *Cluster) Truncate(n int) {
 	c.mu.Lock()

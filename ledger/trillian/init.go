@@ -86,6 +86,34 @@ func TreeOf(ctx context.Context, cfg Config) (tree int64, err error) {
 	return tree, err
 }
 
+// Replace runs move, which puts the log cfg.Origin from the tree old into cfg.Tree, while
+// no node signs old; ErrSigned says that one does. Once move is done nobody becomes
+// old's signer any more, and it takes no leaves. A database without that tree has nothing
+// to hold: it is lost.
+func Replace(ctx context.Context, cfg Config, old int64, move func() error) (err error) {
+	if err := cfg.defaults(); err != nil {
+		return err
+	}
+	e := &Engine{cfg: cfg}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	if e.store, err = openStore(ctx, cfg.Postgres, old); err != nil {
+		return err
+	}
+	if err := e.patiently(ctx, "holding the old tree", func(ctx context.Context) (bool, error) {
+		err := e.store.hold(ctx)
+		return err == nil, err
+	}); err != nil {
+		return err
+	}
+	if err := move(); err != nil {
+		return err
+	}
+	return e.patiently(ctx, "giving up the old tree", func(ctx context.Context) (bool, error) {
+		err := e.store.giveUp(ctx, cfg.Origin, cfg.Tree)
+		return err == nil, err
+	})
+}
+
 func limited(s string, n int) string {
 	if len(s) > n {
 		return s[:n]

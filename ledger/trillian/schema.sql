@@ -39,6 +39,17 @@ BEGIN
 END;
 $$;
 
+-- Waits for every transaction that is adding leaves, and keeps new ones out until the
+-- caller's has ended. The node that signs needs no rights on Trillian's tables for it.
+CREATE OR REPLACE FUNCTION fabtrail.settle() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+  LOCK TABLE LeafData, SequencedLeafData IN SHARE ROW EXCLUSIVE MODE;
+END;
+$$;
+
+REVOKE ALL ON FUNCTION fabtrail.settle() FROM PUBLIC;
+
 DROP TRIGGER IF EXISTS fabtrail_fence ON LeafData;
 
 CREATE TRIGGER fabtrail_fence AFTER INSERT ON LeafData

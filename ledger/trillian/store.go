@@ -85,8 +85,8 @@ func (s *store) take(ctx context.Context, origin string) (end uint64, err error)
 	}
 	host, _ := os.Hostname()
 	err = pgx.BeginFunc(ctx, s.lease, func(tx pgx.Tx) error {
-		// What is adding leaves holds this lock until it has committed.
-		if _, err := tx.Exec(ctx, `LOCK TABLE LeafData, SequencedLeafData IN SHARE ROW EXCLUSIVE MODE`); err != nil {
+		// What is adding leaves holds locks of these tables until it has committed.
+		if _, err := tx.Exec(ctx, `SELECT fabtrail.settle()`); err != nil {
 			return err
 		}
 		var of string
@@ -105,6 +105,33 @@ func (s *store) take(ctx context.Context, origin string) (end uint64, err error)
 		return err
 	})
 	return end, err
+}
+
+// hold keeps others from becoming the tree's signer, without becoming it.
+func (s *store) hold(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lease != nil && !s.lease.IsClosed() {
+		return nil
+	}
+	return s.lock(ctx)
+}
+
+// giveUp leaves a tree that is held without a signer for good: its token is nobody's,
+// and it is of no log any more.
+func (s *store) giveUp(ctx context.Context, origin string, next int64) error {
+	if err := s.hold(ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var nobody token
+	if _, err := rand.Read(nobody[:]); err != nil {
+		return err
+	}
+	_, err := s.lease.Exec(ctx, `UPDATE fabtrail.signer SET token = $2, holder = 'nobody any more', since = now(), origin = $4 WHERE tree_id = $1 AND origin = $3`,
+		s.tree, nobody[:], origin, fmt.Sprintf("%s, moved to tree %d", origin, next))
+	return err
 }
 
 // lock opens the lease's connection and takes the advisory lock.

@@ -335,7 +335,13 @@ func (r *run) namedFits() *problem.Problem {
 	return nil
 }
 
-// namedBy returns the statement that a void, dispute or lift names.
+// NamedBy returns the ID of the statement that a void, dispute or lift names.
+func NamedBy(s *Statement) (id entry.Hash, ok bool) {
+	id, _, ok = namedBy(s)
+	return id, ok
+}
+
+// namedBy is NamedBy that also says in which field.
 func namedBy(s *Statement) (id entry.Hash, field string, ok bool) {
 	var d Digest
 	switch b := s.Body.(type) {

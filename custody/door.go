@@ -45,13 +45,10 @@ func Decide(st State, it Item) (Decision, error) {
 		return Decision{}, problem.New("missing_manifest", "/predicate/contents/manifest", "manifest %s is not here", m).
 			WithHint("upload it first: PUT /v1/manifests/%s", m)
 	}
-	if p := r.evaluate(); p != nil {
+	if p := it.Foreseen.confirm(st, it); p != nil {
 		return Decision{}, p
 	}
-	if p := r.refusal(); p != nil {
-		return Decision{}, p
-	}
-	if p := r.overLimit(it.Signed.Bytes); p != nil {
+	if p := r.refuses(); p != nil {
 		return Decision{}, p
 	}
 	topics := Topics(r.st, it)
@@ -59,6 +56,69 @@ func Decide(st State, it Item) (Decision, error) {
 	hint := r.hint()
 	r.st.commit()
 	return Decision{Class: r.s.Kind.Class(), Topics: topics, Effect: r.eff, Hint: hint}, nil
+}
+
+// refuses does the work in the overlay and says why the door refuses, if it does.
+func (r *run) refuses() *problem.Problem {
+	if p := r.evaluate(); p != nil {
+		return p
+	}
+	if p := r.refusal(); p != nil {
+		return p
+	}
+	return r.overLimit(r.it.Signed.Bytes)
+}
+
+// Foreseen is the refusal of a statement about the members of a manifest, by a state
+// that may be behind.
+type Foreseen struct {
+	problem *problem.Problem
+	members []Member // at fault: all, or maxNamed of them
+}
+
+// Foresee does the work of Decide on the members of a manifest beforehand, where it
+// holds nobody up. Decide needs to look at the members at fault only, which the Item
+// then names: if they still are, that is the answer, and else Decide looks at all. Nil
+// if nothing is wrong. Nothing is written to st.
+func Foresee(st State, it Item) *Foreseen {
+	r := newRun(Fold{}, st, it)
+	if r == nil {
+		return nil
+	}
+	p := r.refuses()
+	if p == nil {
+		return nil
+	}
+	f := &Foreseen{problem: p}
+	at := func(ref UnitRef) {
+		if m, ok := findMember(it.Members, ref); ok && len(f.members) < maxNamed {
+			f.members = append(f.members, m)
+		}
+	}
+	for _, u := range r.eff.Units {
+		if u.Refusal != nil && u.Refusal.Type == p.Type {
+			at(u.Unit)
+		}
+	}
+	if r.limited != (UnitRef{}) {
+		at(r.limited)
+	}
+	if len(f.members) == 0 { // it is not because of members: with any of them it is the same
+		f.members = it.Members[:min(1, len(it.Members))]
+	}
+	return f
+}
+
+// confirm returns the refusal if the members at fault are so in st, too.
+func (f *Foreseen) confirm(st State, it Item) *problem.Problem {
+	if f == nil {
+		return nil
+	}
+	it.Members = f.members
+	if p := newRun(Fold{}, st, it).refuses(); p == nil || p.Type != f.problem.Type {
+		return nil
+	}
+	return f.problem
 }
 
 // refusalOrder is the order of the door's table for refusals of single units.
@@ -151,7 +211,8 @@ func (r *run) isStranger(u *Unit) bool {
 	return u == nil || r.actor != u.Party && r.actor != u.To && r.actor != u.Owner
 }
 
-// overLimit refuses a party that says too much without effect about one unit.
+// overLimit refuses a party that says too much without effect about one unit, and
+// notes the unit.
 func (r *run) overLimit(envelope []byte) (p *problem.Problem) {
 	r.counted(func(u UnitEffect, illegal bool) {
 		c := r.loadCount(countRow(u.Unit, r.actor))
@@ -163,6 +224,9 @@ func (r *run) overLimit(envelope []byte) (p *problem.Problem) {
 			p = problem.New("no_effect_limit", "", "%s has made too many statements without effect on %s", r.actor, u.Unit.URI).
 				WithHint("the limit is %d; ask the ledger's authorities if these are needed as evidence", MaxNoEffect).
 				With("unit", u.Unit.URI)
+		}
+		if p != nil && r.limited == (UnitRef{}) {
+			r.limited = u.Unit
 		}
 	})
 	return p

@@ -155,7 +155,20 @@ func OpenCanonical(envelope []byte, keys KeyLookup) (*Signed, error) {
 // together, which is about twice as fast and gives the same answers (ZIP-215);
 // if any of them is bad, each is verified by itself.
 func OpenBatch(ds []DSSE, keys KeyLookup) ([]*Signed, []error) {
-	return OpenHistory(ds, keys, func(int, *Statement) {})
+	return openAll(ds, keys, func(int, prepared) error { return nil })
+}
+
+// OpenPaid is OpenBatch for those who charge for the work: pay is called with the
+// keys whose signatures are to be verified, those of devices among them, before any
+// of the statement's is. Its error refuses the statement.
+func OpenPaid(ds []DSSE, keys KeyLookup, pay func(i int, s *Statement, with []Key) error) ([]*Signed, []error) {
+	return openAll(ds, keys, func(i int, p prepared) error {
+		with := make([]Key, len(p.checks))
+		for j, c := range p.checks {
+			with[j] = c.key
+		}
+		return pay(i, p.signed.Statement, with)
+	})
 }
 
 // OpenHistory is OpenBatch for envelopes in log order, each of which may need keys
@@ -163,13 +176,22 @@ func OpenBatch(ds []DSSE, keys KeyLookup) ([]*Signed, []error) {
 // the next is looked at and before its signatures are verified, and may add what it
 // introduces to keys.
 func OpenHistory(ds []DSSE, keys KeyLookup, read func(i int, s *Statement)) ([]*Signed, []error) {
+	return openAll(ds, keys, func(i int, p prepared) error {
+		read(i, p.signed.Statement)
+		return nil
+	})
+}
+
+// openAll calls read with each statement whose signatures may be verified, before
+// the next is looked at; its error refuses the statement.
+func openAll(ds []DSSE, keys KeyLookup, read func(i int, p prepared) error) ([]*Signed, []error) {
 	signed, errs := make([]*Signed, len(ds)), make([]error, len(ds))
 	ps := make([]prepared, len(ds))
 	for i, d := range ds {
 		if ps[i], errs[i] = prepare(d, keys); errs[i] != nil {
 			continue
 		}
-		read(i, ps[i].signed.Statement)
+		errs[i] = read(i, ps[i])
 	}
 	allGood := len(ds) > 1 && allEd25519Good(ps, errs)
 	for i, p := range ps {

@@ -112,6 +112,8 @@ type Item struct {
 	// the manifest: all of them at the server and in an audit, those proven for a
 	// client. Nil when there is no manifest.
 	Members []Member
+	// Foreseen is what Foresee said of them beforehand; may be nil.
+	Foreseen *Foreseen
 }
 
 // ID is the ID of the item's statement.

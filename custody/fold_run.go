@@ -16,7 +16,8 @@ type run struct {
 	eff Effect
 	act
 
-	units map[UnitRef]*Unit // as they stand within this entry; never changed in place
+	units   map[UnitRef]*Unit // as they stand within this entry; never changed in place
+	limited UnitRef           // about which the actor says too much without effect
 }
 
 // act is the statement at hand: the entry's own, or one that had waited.

@@ -39,3 +39,12 @@ func CheckManifestHead(head []byte, size int64) error {
 	}
 	return nil
 }
+
+// ManifestCount is how many members a manifest announces; 0 if b is none.
+func ManifestCount(b []byte) int {
+	rest, ok := bytes.CutPrefix(b, []byte(manifestMagic))
+	if !ok || len(rest) < 4 {
+		return 0
+	}
+	return int(min(binary.BigEndian.Uint32(rest), MaxMembers))
+}

@@ -46,8 +46,9 @@ func effect(d custody.Decision) string {
 
 func (a app) item(st ledger.State, at ledger.At, sub ledger.Submission) (custody.Item, error) {
 	item := custody.Item{Index: at.Index, Time: at.Time}
-	if p, ok := sub.Parsed.(*prepared); ok {
-		item.Signed, item.Members = p.signed, p.members
+	p, posted := sub.Parsed.(*prepared)
+	if posted {
+		item.Signed, item.Members, item.Foreseen = p.signed, p.members, p.foreseen
 	} else { // the ledger reads its own entries again
 		signed, err := custody.OpenCanonical(sub.Envelope, custody.StateKeys{State: st})
 		if err != nil {
@@ -69,6 +70,12 @@ func (a app) item(st ledger.State, at ledger.At, sub ledger.Submission) (custody
 	b, err := sub.Manifests(named)
 	if err != nil {
 		return item, err
+	}
+	if posted && custody.ManifestCount(b) >= foreseeFrom {
+		// It was recorded after this one was looked at. To read so many members here
+		// would hold everybody up, unpaid.
+		return item, problem.New("not_ready", "", "the statement that is named was being recorded, and is about many units").
+			WithHint("send it again").With("retryAfter", 1)
 	}
 	m, err := custody.ParseManifest(b)
 	item.Members = m.Members

@@ -42,7 +42,7 @@ func TestUnusedManifestsHaveAProblem(t *testing.T) {
 	}
 }
 
-// TestWhatCostsMore: signatures, payload and members are charged before anything is
+// TestWhatCostsMore: signatures by their algorithm, payload and members are charged before anything is
 // done about them, and members that were not announced afterwards.
 func TestWhatCostsMore(t *testing.T) {
 	w := newWorld(t)
@@ -74,15 +74,16 @@ func TestWhatCostsMore(t *testing.T) {
 		taken, owed []int
 		want        string // problem, or error
 	}{
-		{"a small one", w.commission(700), 1000, []int{0}, nil, ""},
-		{"eight signatures", w.eightKeys(custody.Ed25519), 1000, []int{7}, nil, "signer_mismatch"},
-		{"eight signatures, too dear", w.eightKeys(custody.Ed25519), 6, []int{7}, nil, errTooDear.Error()},
-		{"a large payload", w.sign(large, w.keys[makerParty]), 1000, []int{3}, nil, ""},
-		{"members", pack(m.Contents()), 1000, []int{0, 100}, []int{0}, "predecessor_unknown"},
-		{"members, too dear", pack(m.Contents()), 99, []int{0, 100}, nil, errTooDear.Error()},
-		{"more members than announced", pack(fewer), 1000, []int{0, 1}, []int{99}, "manifest_mismatch"},
-		{"a manifest that is not here", pack(missing), 1000, []int{0, 100}, nil, "missing_manifest"},
-		{"no envelope", []byte("{"), 1000, []int{0}, nil, "malformed_json"},
+		{"a small one", w.commission(700), 1000, nil, nil, ""},
+		{"eight signatures", w.eightKeys(custody.Ed25519), 1000, []int{14}, nil, "signer_mismatch"},
+		{"eight signatures, too dear", w.eightKeys(custody.Ed25519), 13, []int{14}, nil, errTooDear.Error()},
+		{"eight signatures, P-384", w.eightKeys(custody.ECDSAP384), 1000, []int{6 + 1 + 7*12}, nil, "signer_mismatch"},
+		{"a large payload", w.sign(large, w.keys[makerParty]), 1000, []int{22}, nil, ""},
+		{"members", pack(m.Contents()), 1000, []int{100}, []int{0}, "predecessor_unknown"},
+		{"members, too dear", pack(m.Contents()), 99, []int{100}, nil, errTooDear.Error()},
+		{"more members than announced", pack(fewer), 1000, []int{1}, []int{99}, "manifest_mismatch"},
+		{"a manifest that is not here", pack(missing), 1000, []int{100}, nil, "missing_manifest"},
+		{"no envelope", []byte("{"), 1000, nil, nil, "malformed_json"},
 	} {
 		b := &bill{most: tc.most}
 		err := w.node.Post(context.Background(), api.Caller{Party: makerParty, Scopes: []api.Scope{api.ScopeWrite}}, [][]byte{tc.body}, b)[0].Err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -19,8 +20,9 @@ import (
 // prepared is a statement that is ready for the sequencer: parsed, its signatures
 // verified, its manifest at hand.
 type prepared struct {
-	signed  *custody.Signed
-	members []custody.Member
+	signed   *custody.Signed
+	members  []custody.Member
+	foreseen *custody.Foreseen
 }
 
 // Submit is Post without a meter: for the ledger itself.
@@ -44,6 +46,7 @@ func (n *Node) Post(ctx context.Context, who api.Caller, envelopes [][]byte, m a
 			continue
 		}
 		lines = append(lines, i)
+		n.foresee(p)
 		subs = append(subs, p.submission())
 	}
 	if len(subs) == 0 {
@@ -53,6 +56,19 @@ func (n *Node) Post(ctx context.Context, who api.Caller, envelopes [][]byte, m a
 		results[lines[k]] = recorded(r)
 	}
 	return results
+}
+
+// foreseeFrom is how many members are looked at here first.
+const foreseeFrom = 256
+
+// foresee looks at the members of a large manifest as the sequencer will, but holds
+// only this caller up: what is refused then costs the sequencer next to nothing.
+func (n *Node) foresee(p *prepared) {
+	if len(p.members) < foreseeFrom {
+		return
+	}
+	p.foreseen = custody.Foresee(committed{n.ledger}, custody.Item{
+		Index: math.MaxInt64, Time: uint64(max(n.cfg.Clock().UnixMilli(), 0)), Signed: p.signed, Members: p.members})
 }
 
 func (p *prepared) submission() ledger.Submission {
@@ -71,26 +87,15 @@ const chunk = 64
 func (n *Node) prepare(ctx context.Context, envelopes [][]byte, results []api.Result, m api.Meter) ([]*prepared, keyLookup) {
 	items := make([]*prepared, len(envelopes))
 	parsed := make([]custody.DSSE, len(envelopes))
-	extra := 0
+	c := &cashier{n: n, ctx: ctx, meter: m, manifests: once(parsedManifests(n.ledger.Manifest))}
+	err := c.envelopes(envelopes)
 	for i, b := range envelopes {
-		if parsed[i], results[i].Err = custody.ParseDSSE(b); results[i].Err == nil {
-			extra += weight(parsed[i])
-		}
-	}
-	if err := m.Take(ctx, extra); err != nil {
-		for i := range results {
-			if results[i].Err == nil {
-				results[i].Err = err
-			}
+		if results[i].Err = err; err == nil {
+			parsed[i], results[i].Err = custody.ParseDSSE(b)
 		}
 	}
 	keys := n.lookup(parsed)
-	manifests := once(parsedManifests(n.ledger.Manifest))
-	verify := func(from, to int) {
-		n.verify(parsed[from:to], items[from:to], results[from:to], keys, func(st *custody.Statement) ([]custody.Member, error) {
-			return charged(ctx, m, manifests, st)
-		})
-	}
+	verify := func(from, to int) { c.verify(parsed[from:to], items[from:to], results[from:to], keys) }
 	if len(envelopes) <= chunk { // a goroutine's new stack would cost more
 		verify(0, len(envelopes))
 	} else {
@@ -106,6 +111,7 @@ func (n *Node) prepare(ctx context.Context, envelopes [][]byte, results []api.Re
 		}
 		wg.Wait()
 	}
+	c.namedBefore(items, results)
 	for _, p := range items {
 		if p == nil {
 			continue
@@ -115,61 +121,6 @@ func (n *Node) prepare(ctx context.Context, envelopes [][]byte, results []api.Re
 		}
 	}
 	return items, keys
-}
-
-// What statements count for beyond being one each: a signature, so much payload and so
-// many members cost about what a small statement does (make costs).
-const (
-	payloadUnit = 32 << 10
-	memberUnit  = 4
-)
-
-// weight is what an envelope costs beyond a small one with one signature.
-func weight(d custody.DSSE) int { return len(d.Signatures) - 1 + len(d.Payload)/payloadUnit }
-
-// charged reads the members that a statement speaks of, once they are paid for. Whoever
-// names fewer than the manifest has pays afterwards.
-func charged(ctx context.Context, m api.Meter, load func(entry.Hash) (*manifest, error), st *custody.Statement) ([]custody.Member, error) {
-	contents := st.Contents()
-	if contents == nil {
-		return nil, nil
-	}
-	said := int(contents.Count) / memberUnit
-	if err := m.Take(ctx, said); err != nil {
-		return nil, err
-	}
-	return members(func(sum entry.Hash) (*manifest, error) {
-		got, err := load(sum)
-		if err == nil {
-			m.Owe(len(got.Members)/memberUnit - said)
-		}
-		return got, err
-	}, st)
-}
-
-// verify checks the envelopes that have no error yet; read gives the members that a
-// statement speaks of.
-func (n *Node) verify(ds []custody.DSSE, items []*prepared, results []api.Result, keys custody.KeyLookup, read func(*custody.Statement) ([]custody.Member, error)) {
-	var todo []custody.DSSE
-	var lines []int
-	for i := range ds {
-		if results[i].Err == nil {
-			todo, lines = append(todo, ds[i]), append(lines, i)
-		}
-	}
-	signed, errs := custody.OpenBatch(todo, keys)
-	for k, i := range lines {
-		if errs[k] != nil {
-			results[i].Err = errs[k]
-			continue
-		}
-		ms, err := read(signed[k].Statement)
-		if err != nil {
-			results[i].Err = err
-			continue
-		}
-		items[i] = &prepared{signed: signed[k], members: ms}
-	}
 }
 
 // lookup finds keys in the ledger's state and among those that the statements of

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"slices"
 	"sync"
 
@@ -345,7 +346,9 @@ func (x *indexer) grow(b *pebble.Batch, v []byte, add []topicRef) (unitindex.Cha
 }
 
 // encodeTopics writes the keyUncov row of entries from first on: per entry that
-// has topics, its distance from first, their number, and the topics.
+// has topics, its distance from first, their number, and the topics; then CRC-32C
+// over key and row. Nothing else would tell a flipped bit in a topic before the
+// commitment that it makes false.
 func encodeTopics(first uint64, add []topicRef) []byte {
 	var b []byte
 	for i := 0; i < len(add); {
@@ -359,11 +362,20 @@ func encodeTopics(first uint64, add []topicRef) []byte {
 			b = append(b, add[i].topic[:]...)
 		}
 	}
-	return b
+	return binary.BigEndian.AppendUint32(b, topicsSum(first, b))
+}
+
+func topicsSum(first uint64, b []byte) uint32 {
+	return crc32.Update(crc32.Checksum(binary.BigEndian.AppendUint64(nil, first), castagnoli), castagnoli, b)
 }
 
 // parseTopics reads what encodeTopics wrote; leaf hashes are to be filled in.
 func parseTopics(first uint64, b []byte) ([]topicRef, error) {
+	n := len(b) - 4
+	if n < 0 || binary.BigEndian.Uint32(b[n:]) != topicsSum(first, b[:n]) {
+		return nil, fmt.Errorf("%w: topics row", ErrDamaged)
+	}
+	b = b[:n]
 	var out []topicRef
 	for len(b) > 0 {
 		d, n := binary.Uvarint(b)

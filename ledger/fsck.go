@@ -23,9 +23,9 @@ import (
 // index-row, index-root, checkpoint, note,
 // cosignature, receipt.
 type Damage struct {
-	Class  string
-	Index  uint64 // entry, tile, size or segment, as Detail says
-	Detail string
+	Class  string `json:"class"`
+	Index  uint64 `json:"index"` // entry, tile, size or segment, as Detail says
+	Detail string `json:"detail"`
 }
 
 // String returns class, index and detail in one line.
@@ -70,7 +70,8 @@ type fsck struct {
 	head   headRow
 	hashes []entry.Hash // leaf hashes by index: 32 bytes per entry
 	roots  map[uint64]entry.Hash
-	ids    uint64 // statements in the log
+	ids    uint64                // statements in the log
+	uses   map[entry.Hash]uint64 // manifests, and an entry that names each
 	hist   *history
 	pubs   []pubNote // published notes that can be read, ascending
 }
@@ -88,7 +89,7 @@ func Fsck(ctx context.Context, cfg FsckConfig) (rep FsckReport, err error) {
 	c := Config{Dir: cfg.Dir, Origin: cfg.Origin, FS: cfg.FS, Fatal: func(string) {}}
 	c.defaults()
 	k := &core{cfg: &c, dbDir: cfg.FS.PathJoin(cfg.Dir, "truth"), jDir: cfg.FS.PathJoin(cfg.Dir, "journal")}
-	f := &fsck{cfg: cfg, ctx: ctx, roots: map[uint64]entry.Hash{}, named: map[Damage]bool{}}
+	f := &fsck{cfg: cfg, ctx: ctx, roots: map[uint64]entry.Hash{}, named: map[Damage]bool{}, uses: map[entry.Hash]uint64{}}
 	if _, err := cfg.FS.Stat(k.dbDir); err != nil {
 		if _, jerr := cfg.FS.Stat(k.jDir); jerr != nil {
 			return rep, fmt.Errorf("no ledger in %s: %w", cfg.Dir, err)
@@ -148,6 +149,14 @@ func (f *fsck) found(class string, index uint64, format string, a ...any) {
 	}
 }
 
+// because gives the reason, if there is one.
+func because(err error) string {
+	if err == nil {
+		return ""
+	}
+	return ": " + err.Error()
+}
+
 // oneLine takes out what Pebble's errors carry for machines.
 func oneLine(s string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(s, "\n<corruption detail carrier>", ""), "\n", "; ")
@@ -200,9 +209,9 @@ func (f *fsck) journal(h *history) {
 		if at >= f.head.Size {
 			break
 		}
-		kept, err := f.s.leaves(at, 1)
-		if err != nil || !kept[0].equal(&h.leaves[i]) {
-			f.found("journal", at, "entry is not that of the database (%v)", err)
+		kept, err := f.s.leaves(at, 1) // what cannot be read is named with the entries
+		if err == nil && !kept[0].equal(&h.leaves[i]) {
+			f.found("journal", at, "entry is not that of the database")
 		}
 	}
 	mark := f.claim("journal", h.signed)
@@ -216,7 +225,7 @@ func (f *fsck) journal(h *history) {
 		}
 	}
 	if epoch, err := f.s.epoch(); err != nil || epoch > h.epoch {
-		f.found("journal", h.newest, "it ends in epoch %d, the database was taken over in epoch %d: it is an old copy (%v)", h.epoch, epoch, err)
+		f.found("journal", h.newest, "it ends in epoch %d, the database was taken over in epoch %d: it is an old copy%s", h.epoch, epoch, because(err))
 	}
 	for _, n := range h.cosigned {
 		f.claim("journal", n)
@@ -349,7 +358,7 @@ func (f *fsck) beyond(r *compact.Range) error {
 	for i := f.head.Size; i < f.head.Size+f.rep.Beyond; i++ {
 		leaf := &f.hist.leaves[i-f.hist.base.size]
 		if e, err := entry.ParseCargo(leaf.Cargo); err != nil || e.Leaf() != leaf.Value {
-			f.found("journal", i, "the leaf of the entry is not that of its cargo (%v)", err)
+			f.found("journal", i, "the leaf of the entry is not that of its cargo%s", because(err))
 		}
 		hash := entry.LeafHash(leaf.Value[:])
 		if err := r.Append(hash[:], nil); err != nil {
@@ -371,7 +380,7 @@ func (f *fsck) entry(i uint64, last *uint64) entry.Hash {
 	}
 	want := rec.Leaf()
 	if lerr != nil || !bytes.Equal(leaf, want[:]) {
-		f.found("leaf", i, "the stored leaf is not that of the cargo (%v)", lerr)
+		f.found("leaf", i, "the stored leaf is not that of the cargo%s", because(lerr))
 	}
 	if rec.Time < *last {
 		f.found("time", i, "time goes back")
@@ -401,9 +410,10 @@ func (f *fsck) statement(i uint64, rec record) {
 		return
 	}
 	if at, _, ok, err := f.s.statement(id); err != nil || !ok || at != i {
-		f.found("id", i, "statement %s is looked up at %d (found: %v, %v)", id, at, ok, err)
+		f.found("id", i, "statement %s is looked up at %d (found: %v)%s", id, at, ok, because(err))
 	}
 	if !rec.manifest.IsZero() {
+		f.uses[rec.manifest] = i
 		if _, err := f.s.manifest(rec.manifest); err != nil {
 			f.found("manifest", i, "%v", err)
 		}
@@ -449,7 +459,7 @@ func (f *fsck) tiles() error {
 			}
 			b, err := f.s.tile(tileID{l, n})
 			if err != nil || !bytes.Equal(b, t.bytes(tileWidth)) {
-				f.found("tile", n, "tile of level %d is not that of the leaves (%v)", l, err)
+				f.found("tile", n, "tile of level %d is not that of the leaves%s", l, because(err))
 			}
 			up = append(up, t.root())
 		}
@@ -475,10 +485,21 @@ func (f *fsck) statements() error {
 }
 
 func (f *fsck) manifests() error {
-	return f.each(keyManifest, "manifests", func(k, v []byte) {
+	if err := f.each(keyManifest, "manifests", func(k, v []byte) {
 		f.rep.Manifests++
 		if len(k) != 33 || sha256.Sum256(v) != entry.Hash(k[1:]) {
 			f.found("manifest", 0, "manifest %x has another digest", k[1:])
+		}
+	}); err != nil {
+		return err
+	}
+	return f.each(keyUnused, "manifests", func(k, v []byte) {
+		if _, ok := parseUpload(v); !ok || len(k) != 33 {
+			f.found("manifest", 0, "the row that says since when manifest %x waits is malformed", k[1:])
+			return
+		}
+		if i, ok := f.uses[entry.Hash(k[1:])]; ok {
+			f.found("manifest", 0, "manifest %x is said to wait, and entry %d names it", k[1:], i)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package ledger_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -35,6 +36,10 @@ func TestFsck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	waiting, err := l.PutManifest([]byte("of a statement to come"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	subs[9].Manifest = sum
 	l.Append(context.Background(), subs)
 	shut(t, l)
@@ -49,7 +54,7 @@ func TestFsck(t *testing.T) {
 		return rep
 	}
 	rep := fsck(clone(mem))
-	if len(rep.Damage) != 0 || rep.Size != 301 || rep.Root != l.Published().Root() || rep.Topics != 8 || rep.Manifests != 1 || rep.Notes != 1 ||
+	if len(rep.Damage) != 0 || rep.Size != 301 || rep.Root != l.Published().Root() || rep.Topics != 8 || rep.Manifests != 2 || rep.Notes != 1 ||
 		rep.Signed != 301 || rep.Published != 301 || rep.IndexRoot != l.Published().IndexRoot() {
 		t.Fatalf("%+v", rep)
 	}
@@ -92,6 +97,16 @@ func TestFsck(t *testing.T) {
 		{"statement gone", "id", 11, edit(hash('d', subs[11].ID), drop)},
 		{"manifest", "manifest", 9, edit(hash('M', sum), flip(1))},
 		{"manifest gone", "manifest", 9, edit(hash('M', sum), drop)},
+		{"row of a manifest", "manifest", 0, edit(hash('u', waiting), func(v []byte) []byte { return v[:3] })},
+		{"named manifest that waits", "manifest", 0, func(db *pebble.DB) {
+			v, c, err := db.Get(hash('u', waiting))
+			if err == nil {
+				err = db.Set(hash('u', sum), v, pebble.Sync)
+			}
+			if err := errors.Join(err, c.Close()); err != nil {
+				t.Fatal(err)
+			}
+		}},
 		{"topic's list", "index-row", 0, edit(hash('r', ledgertest.Topic("t3")), flip(8))},
 		{"topic's entries", "index-row", 0, edit(hash('r', ledgertest.Topic("t3")), func(v []byte) []byte { v[len(v)-1]++; return v })},
 		{"topic gone", "index-root", 300, edit(hash('r', ledgertest.Topic("t3")), drop)},
@@ -103,6 +118,13 @@ func TestFsck(t *testing.T) {
 			return v
 		})},
 		{"tile of a receipt", "receipt", 0, edit(append([]byte{'t', 0}, u64(0, 0)[1:]...), flip(77))},
+		{"checkpoint", "checkpoint", 301, edit([]byte("ms"), func(v []byte) []byte { v[len(v)-20] ^= 1; return v })},
+		{"published checkpoint", "checkpoint", 301, edit([]byte("mn"), func(v []byte) []byte {
+			v[strings.Index(string(v), "— ")+len(origin)+20] ^= 1
+			return v
+		})},
+		{"time", "time", 6, edit(u64('c', 6), func(v []byte) []byte { clear(v[2:10]); return v })},
+		{"index commitment", "index-commitment", 300, edit(u64('c', 300), flip(17))},
 		{"head", "root", 301, edit([]byte("mh"), flip(9))},
 		{"size", "head", 300, edit([]byte("mh"), func(v []byte) []byte { v[7]--; return v })},
 	} {
@@ -125,6 +147,16 @@ func TestFsck(t *testing.T) {
 			t.Fatalf("%v, want %s %d", rep.Damage, c.class, c.index)
 		})
 	}
+	t.Run("journal file", func(t *testing.T) {
+		fs := clone(mem)
+		names := files(t, fs, "log/journal")
+		b := read(t, fs, names[len(names)-1])
+		b[len(b)/2] ^= 4
+		write(t, fs, names[len(names)-1], b)
+		if rep := fsck(fs); len(rep.Damage) == 0 || rep.Damage[0].Class != "journal" || rep.Damage[0].Index == 0 {
+			t.Fatal(rep.Damage)
+		}
+	})
 	t.Run("journal", func(t *testing.T) {
 		fs := clone(mem)
 		for _, n := range files(t, fs, "log/journal") {

@@ -21,7 +21,7 @@ type RepairConfig struct {
 // Fix is one damage that can be, or was, made right.
 type Fix struct {
 	Damage
-	How string
+	How string `json:"how"`
 }
 
 // String is the damage and how it is made right.
@@ -166,6 +166,9 @@ func (r *repairer) plan(rep *RepairReport) {
 				}
 			}
 		}
+		if d.Class == "manifest" && d.Index == 0 { // of those that entries name, the entry is named, too
+			how = "left out: whoever sent it sends it again"
+		}
 		if how == "" {
 			rep.Left = append(rep.Left, d)
 			continue
@@ -262,10 +265,19 @@ func (r *repairer) takeOver(to *store) error {
 			}
 		}
 	}
-	// Manifests that no entry names yet.
+	// Manifests that no entry names yet, each with the row that says since when.
 	err = r.c.s.each(keyManifest, func(k, v []byte) error {
 		if len(k) != 33 || sha256Sum(v) != entry.Hash(k[1:]) {
 			return nil
+		}
+		if named, err := to.get(k); err != nil || named != nil {
+			return err
+		}
+		since, err := r.c.s.get(keyHash(keyUnused, entry.Hash(k[1:])))
+		if _, ok := parseUpload(since); err == nil && ok {
+			if err := set(keyHash(keyUnused, entry.Hash(k[1:])), since); err != nil {
+				return err
+			}
 		}
 		return set(k, v)
 	})

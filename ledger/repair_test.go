@@ -67,7 +67,8 @@ func TestRepair(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.PutManifest([]byte("not named yet")); err != nil {
+	waiting, err := l.PutManifest([]byte("not named yet"))
+	if err != nil {
 		t.Fatal(err)
 	}
 	subs[9].Manifest = sum
@@ -130,6 +131,7 @@ func TestRepair(t *testing.T) {
 			if !rep.Done || len(rep.Left) > 0 || len(rep.After.Damage) > 0 || len(rep.Fixes) != len(dry.Fixes) || rep.After.Size != 301 || rep.After.Manifests != 2 {
 				t.Fatalf("%+v", rep)
 			}
+			editRow(t, fs, hashKey('u', waiting), func(v []byte) []byte { return v }) // it is there
 			if err := (ledgertest.Image{FS: asCrashable(t, fs), Seen: seen.Clone()}).Check(crashConfig, false); err != nil {
 				t.Fatal(err)
 			}

@@ -11,6 +11,7 @@ import (
 
 	"fabtrail.dev/fabtrail/internal/cli"
 	"fabtrail.dev/fabtrail/internal/node"
+	"fabtrail.dev/fabtrail/ledger"
 )
 
 // meter shows what is being read and how far it is.
@@ -32,7 +33,7 @@ func fsckCmd() *cobra.Command {
 		Long: `Re-read everything that a ledger keeps on disk: leaves, tiles, root, cargo against
 leaves, statement IDs, the index against its commitment, the journal, receipts,
 checkpoints and cosignatures. Each damage is named by class and index. The ledger
-must not be running; a backup can be checked the same way.
+must not be running; a backup is checked the same way, and by its own list of files.
 
 --repair says what can be made right, and changes nothing. With --write it is done:
 everything that follows from the entries (tiles, leaves, statement IDs, index,
@@ -66,7 +67,11 @@ repaired safely, and nothing was changed.`,
 				return err
 			}
 			if len(r.Damage) > 0 {
-				if !cli.JSON(c) {
+				switch {
+				case cli.JSON(c):
+				case r.Backup:
+					fmt.Fprintf(c.OutOrStdout(), "next: take another backup; 'fabtraild restore' refuses this one\n")
+				default:
 					fmt.Fprintf(c.OutOrStdout(), "next: fabtraild fsck --repair --data %s says what can be made right\n", dir)
 				}
 				return cli.Quiet(cli.Failed)
@@ -81,7 +86,7 @@ repaired safely, and nothing was changed.`,
 }
 
 func writeCheck(w io.Writer, r node.Checked) {
-	for _, d := range r.Damage {
+	for _, d := range neighbours(r.Damage, func(d ledger.Damage) (ledger.Damage, string) { return d, "" }) {
 		fmt.Fprintln(w, cli.Colour(w, "red", "damage"), d)
 	}
 	if r.More > 0 {
@@ -93,19 +98,41 @@ func writeCheck(w io.Writer, r node.Checked) {
 	}
 }
 
+// neighbours puts damages of one class in one line that have the same cause and follow
+// each other: one block that cannot be read may hold a thousand entries.
+func neighbours[D any](list []D, of func(D) (ledger.Damage, string)) (lines []string) {
+	for i := 0; i < len(list); {
+		first, more := of(list[i])
+		n := 1
+		for ; i+n < len(list); n++ {
+			d, m := of(list[i+n])
+			if d.Class != first.Class || d.Index != first.Index+uint64(n) || d.Detail != first.Detail || m != more {
+				break
+			}
+		}
+		line := first.String()
+		if n > 1 {
+			line = fmt.Sprintf("%s %d to %d: %s", first.Class, first.Index, first.Index+uint64(n)-1, first.Detail)
+		}
+		lines = append(lines, line+more)
+		i += n
+	}
+	return lines
+}
+
 func reportRepair(c *cobra.Command, dir string, r node.Repaired, err error) error {
 	if err != nil {
 		return refused(err)
 	}
 	if err := cli.Print(c, r, func(w io.Writer) {
-		for _, f := range r.Fixes {
-			word := "can repair"
-			if r.Done {
-				word = "repaired"
-			}
+		word := "can repair"
+		if r.Done {
+			word = "repaired"
+		}
+		for _, f := range neighbours(r.Fixes, func(f ledger.Fix) (ledger.Damage, string) { return f.Damage, " -> " + f.How }) {
 			fmt.Fprintln(w, cli.Colour(w, "green", word), f)
 		}
-		for _, d := range r.Left {
+		for _, d := range neighbours(r.Left, func(d ledger.Damage) (ledger.Damage, string) { return d, "" }) {
 			fmt.Fprintln(w, cli.Colour(w, "red", "cannot repair"), d)
 		}
 		if r.Done {

@@ -84,14 +84,18 @@ func (n *Node) CaughtUp(ctx context.Context) error {
 
 // Checked is what Fsck read and found.
 type Checked struct {
-	Size      uint64   `json:"size"` // entries
-	Topics    uint64   `json:"topics"`
-	Root      string   `json:"root"`
-	IndexRoot string   `json:"indexRoot"`
-	Signed    uint64   `json:"signed"`
-	Published uint64   `json:"published"`
-	Damage    []string `json:"damage"`
-	More      uint64   `json:"more,omitempty"` // damages beyond those listed
+	Size      uint64 `json:"size"` // entries
+	Topics    uint64 `json:"topics"`
+	Root      string `json:"root"`
+	IndexRoot string `json:"indexRoot"`
+	Signed    uint64 `json:"signed"`
+	Published uint64 `json:"published"`
+	More      uint64 `json:"more,omitempty"` // damages beyond those listed
+
+	// Damage is what is wrong: of class file, by its place in the list, is a file of a
+	// backup that is not as it was written; ledger.Fsck has the others.
+	Damage []ledger.Damage `json:"damage"`
+	Backup bool            `json:"backup,omitempty"` // it is a backup: nothing in it is to be repaired
 
 	// Beyond are entries that only the journal has: not damage, the next start
 	// takes them in.
@@ -104,17 +108,39 @@ func (c Checked) Word() string {
 	if len(c.Damage) == 0 {
 		return "clean"
 	}
-	return fmt.Sprintf("%d damages", uint64(len(c.Damage))+c.More)
+	if n := uint64(len(c.Damage)) + c.More; n > 1 {
+		return fmt.Sprintf("%d damages", n)
+	}
+	return "1 damage"
 }
 
-// Fsck re-reads everything that a ledger which is not running keeps on disk.
+// Fsck re-reads everything that a ledger which is not running keeps on disk; of a
+// backup also the files that stand beside the ledger, by the backup's list.
 func Fsck(ctx context.Context, f Folder, progress func(what string, done, total uint64)) (Checked, error) {
 	cfg, err := f.fsck(progress)
 	if err != nil {
 		return Checked{}, err
 	}
 	r, err := ledger.Fsck(ctx, cfg)
-	return checked(r), f.inUse(err)
+	if err != nil || !f.isBackup() {
+		return checked(r), f.inUse(err)
+	}
+	list, err := readBackup(string(f))
+	if err != nil {
+		return Checked{}, err
+	}
+	c := checked(r)
+	c.Backup = true
+	for i, file := range list.Files {
+		if err := ctx.Err(); err != nil {
+			return c, err
+		}
+		progress("files", uint64(i), uint64(len(list.Files)))
+		if err := file.check(string(f)); err != nil {
+			c.Damage = append(c.Damage, ledger.Damage{Class: "file", Index: uint64(i), Detail: err.Error()})
+		}
+	}
+	return c, nil
 }
 
 // inUse says what to do when another process has the folder open.
@@ -143,12 +169,8 @@ func (f Folder) fsck(progress func(what string, done, total uint64)) (c ledger.F
 }
 
 func checked(r ledger.FsckReport) Checked {
-	c := Checked{
+	return Checked{
 		Size: r.Size, Topics: r.Topics, Root: r.Root.String(), IndexRoot: r.IndexRoot.String(),
-		Signed: r.Signed, Published: r.Published, Damage: []string{}, More: r.More, Beyond: r.Beyond, note: r.Note,
+		Signed: r.Signed, Published: r.Published, Damage: append([]ledger.Damage{}, r.Damage...), More: r.More, Beyond: r.Beyond, note: r.Note,
 	}
-	for _, d := range r.Damage {
-		c.Damage = append(c.Damage, d.String())
-	}
-	return c
 }

@@ -65,6 +65,9 @@ var ErrDamagedCopy = errors.New("what was copied is damaged")
 // socket) or not. The copy is read again and checked by fsck before it gets its
 // name: what stands there is whole.
 func Backup(ctx context.Context, c BackupConfig) (info BackupInfo, err error) {
+	if c.Folder.isBackup() {
+		return info, fmt.Errorf("%s is a backup: copy the folder as it is, and 'fabtraild fsck --data COPY' checks the copy", c.Folder)
+	}
 	key, err := c.Folder.vkey()
 	if err != nil {
 		return info, err

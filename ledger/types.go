@@ -149,7 +149,8 @@ type Config struct {
 	// Cosigner is nil for a log without witnesses: what is signed is published.
 	Cosigner Cosigner
 	// Policy, when set, is checked on every cosigned note before it is
-	// published, and on every receipt before it is answered.
+	// published. Receipts rest on published notes alone; of each the proof is
+	// checked before it is answered.
 	Policy *checkpoint.Policy
 	// WitnessNotes returns the signed notes that witnesses hold of this log.
 	// Open refuses when one with our own signature is ahead of us, or has

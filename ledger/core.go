@@ -280,7 +280,7 @@ func (c *core) compare(s *store) error {
 	}
 	if !h.exists {
 		switch {
-		case size == 0:
+		case size == 0, c.unbegun(s):
 			return nil
 		case h.torn != nil:
 			return noSign(h.torn, wayJournal, "the journal has no record that can be read, and the database in %s has %d entries", c.dbDir, size)
@@ -319,6 +319,18 @@ func (c *core) succeed(s *store) error {
 		}
 		return nil
 	})
+}
+
+// unbegun reports that the database is only the beginning of a replica of another
+// engine's entries, as a first start that was cut short leaves it: no process has begun
+// to work on it.
+func (c *core) unbegun(s *store) bool {
+	epoch, err := s.epoch()
+	if c.entries || err != nil || epoch > 0 {
+		return false
+	}
+	signed, err := s.get(metaSigned)
+	return err == nil && signed == nil
 }
 
 // compareSigned refuses a journal that is older than the database.

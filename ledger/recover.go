@@ -23,6 +23,10 @@ func (l *Ledger) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	others, err := l.askOthers(ctx)
+	if err != nil {
+		return err
+	}
 	if !l.replica() { // one that follows reads as far as notes reach: Advance
 		if err := l.catchUp(ctx); err != nil {
 			return err
@@ -33,6 +37,9 @@ func (l *Ledger) recover(ctx context.Context) error {
 	}
 	signed, published, err := l.standing(ctx)
 	if err != nil {
+		return err
+	}
+	if err := others.check(); err != nil {
 		return err
 	}
 	if err := l.restoreNotes(); err != nil { // before the journal's old segments go

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -44,6 +45,40 @@ func Refill(ctx context.Context, cfg RestoreConfig, to Sequencer, share func([]P
 	r.l.cfg.App = cfg.App
 	err = r.refill(ctx, to, share)
 	return r.rep, errors.Join(err, r.l.Err())
+}
+
+// askOthers applies the rule of Restore about who must have answered, if nothing here
+// says what was signed last; else it returns nil.
+func (l *Ledger) askOthers(ctx context.Context) (*restorer, error) {
+	if l.replica() || l.cfg.Others == nil || l.c.hist.exists {
+		return nil, nil
+	}
+	head, err := l.seq.Head(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
+	if head.Size == 0 { // a log that begins
+		return nil, nil
+	}
+	others, err := l.cfg.Others(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r := &restorer{cfg: RestoreConfig{Policy: l.cfg.Policy, Claims: others.Claims, Seen: others.Seen}, l: l}
+	return r, r.ask()
+}
+
+// check holds what was shown against the entries. It may be called on nil.
+func (r *restorer) check() error {
+	if r == nil {
+		return nil
+	}
+	for i, n := range r.notes {
+		if err := r.l.checkOurs(n, r.from[i], false); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *restorer) refill(ctx context.Context, to Sequencer, share func([]PublishedNote) error) error {

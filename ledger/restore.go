@@ -20,6 +20,13 @@ type Claim struct {
 	Err  error  // it did not answer, or not with a checkpoint of this log
 }
 
+// Others is what others have seen of a log: the witnesses of the policy, and those who
+// hold a checkpoint.
+type Others struct {
+	Claims []Claim
+	Seen   [][]byte
+}
+
 // Tail is where entries beyond a backup come from: Head and Read as of a
 // Sequencer, Head.Size being as far as the source vouches for. Notes are the
 // checkpoints of this log above a size that it has.
@@ -168,10 +175,8 @@ func (r *restorer) known(ctx context.Context) (signed, published []byte, err err
 	if signed, published, err = l.standing(ctx); err != nil {
 		return nil, nil, err
 	}
-	for i, n := range r.notes {
-		if err := l.checkOurs(n, r.from[i], false); err != nil {
-			return nil, nil, err
-		}
+	if err := r.check(); err != nil {
+		return nil, nil, err
 	}
 	if err := l.restoreNotes(); err != nil {
 		return nil, nil, err

@@ -149,8 +149,7 @@ type Config struct {
 	// Cosigner is nil for a log without witnesses: what is signed is published.
 	Cosigner Cosigner
 	// Policy, when set, is checked on every cosigned note before it is
-	// published. Receipts rest on published notes alone; of each the proof is
-	// checked before it is answered.
+	// published, and on every receipt before it is answered.
 	Policy *checkpoint.Policy
 	// WitnessNotes returns the signed notes that witnesses hold of this log.
 	// Open refuses when one with our own signature is ahead of us, or has
@@ -167,6 +166,11 @@ type Config struct {
 	// order; none at the end. Open takes those that it lacks: another node may have
 	// signed meanwhile.
 	Shared func(ctx context.Context, after uint64) ([][]byte, error)
+
+	// Others, if set, says what others have seen of the log. Open asks, and refuses by the
+	// rule of Restore, when the engine has entries and there is no journal here: nothing
+	// here says then what was signed last, and the engine's word is not enough.
+	Others func(ctx context.Context) (Others, error)
 
 	Clock  func() time.Time     // time.Now; the log's time, and that of heartbeats
 	Rand   func([]byte) error   // crypto/rand; salts of restricted entries

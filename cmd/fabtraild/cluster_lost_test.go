@@ -7,14 +7,15 @@ import (
 	"path/filepath"
 	"testing"
 
+	"fabtrail.dev/fabtrail/client"
 	"fabtrail.dev/fabtrail/ledger/trillian/clustertest"
 )
 
-// newest keeps the newest published checkpoint in a file, as a monitor would.
-func (o *onCluster) newest(ctx context.Context) string {
+// newest keeps the newest checkpoint that a node shows in a file, as a monitor would.
+func (o *onCluster) newest(ctx context.Context, s *client.Submitter) string {
 	o.t.Helper()
 	file := filepath.Join(o.t.TempDir(), "newest.checkpoint")
-	note, err := o.s.Remote.Checkpoint(ctx)
+	note, err := s.Remote.Checkpoint(ctx)
 	if err == nil {
 		err = os.WriteFile(file, note, 0o600)
 	}
@@ -55,7 +56,7 @@ func lost(t *testing.T, c *clustertest.Cluster) {
 	o.follows(ctx, was)
 	was.kill()
 	o.more(ctx, 10, func() {})
-	seen := o.newest(ctx)
+	seen := o.newest(ctx, o.s)
 	o.more(ctx, 10, func() { o.signer.kill() })
 	c.Close()
 	next, err := clustertest.Start(c.Programs, clustertest.Options{})
@@ -102,7 +103,7 @@ func (o *onCluster) backedUp(ctx context.Context) {
 	}
 	o.start(ctx)
 	o.holds(ctx)
-	seen := o.newest(ctx)
+	seen := o.newest(ctx, o.s)
 	o.signer.stop()
 	restore := []string{"restore", backup, "--data", restored, "--keys", filepath.Join(o.dir, "keys"), "--seen", seen}
 	o.fails(3, "are missing", restore...)

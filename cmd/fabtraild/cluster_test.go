@@ -74,10 +74,10 @@ func (o *onCluster) readTree() {
 
 // start starts the signing node, holds its checkpoint against the last one seen, and
 // asks for every receipt again.
-func (o *onCluster) start(ctx context.Context) {
+func (o *onCluster) start(ctx context.Context, more ...string) {
 	o.t.Helper()
 	var started struct{ URL string }
-	o.signer = background(o.t, &started, o.serveArgs(o.dir)...)
+	o.signer = background(o.t, &started, o.serveArgs(o.dir, more...)...)
 	o.s = o.connect(o.dir, started.URL, o.token)
 	o.holds(ctx)
 }
@@ -201,7 +201,7 @@ func faults(t *testing.T, c *clustertest.Cluster) {
 	} {
 		o.more(ctx, 60, fault.do)
 		if o.signer.ended {
-			o.fresh(ctx)
+			o.fresh(ctx, b)
 			o.start(ctx)
 		}
 		o.more(ctx, 20, func() {}) // it goes on, after whatever it was
@@ -229,8 +229,9 @@ func faults(t *testing.T, c *clustertest.Cluster) {
 }
 
 // fresh starts a standby instead of the killed node, with nothing but its keys, charter
-// and trust folder. While one signs, another one is refused.
-func (o *onCluster) fresh(ctx context.Context) {
+// and trust folder, and as nobody cosigns with a checkpoint that a replica shows. While
+// one signs, another one is refused.
+func (o *onCluster) fresh(ctx context.Context, r *replica) {
 	o.t.Helper()
 	standby := filepath.Join(o.t.TempDir(), "standby")
 	for _, dir := range []string{"keys", "trust"} {
@@ -247,7 +248,8 @@ func (o *onCluster) fresh(ctx context.Context) {
 	}
 	old := o.dir
 	o.dir = standby
-	o.start(ctx)
+	o.fails(3, "--seen", o.serveArgs(o.dir)...)
+	o.start(ctx, "--seen", o.newest(ctx, r.s))
 	o.more(ctx, 20, func() {})
 	o.holds(ctx)
 	o.fails(1, "another node signs", o.serveArgs(old)...)
@@ -270,7 +272,7 @@ func (o *onCluster) restored(ctx context.Context) string {
 	o.start(ctx)
 	o.more(ctx, 30, func() {})
 	o.holds(ctx)
-	seen := o.newest(ctx)
+	seen := o.newest(ctx, o.s)
 	if err := o.cluster.Restore(backup); err != nil {
 		o.t.Fatal(err)
 	}

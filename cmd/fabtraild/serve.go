@@ -124,6 +124,7 @@ type serveFlags struct {
 	connections           int
 	cluster               clusterFlags
 	follow                bool
+	seen                  []string
 }
 
 func serveCmd() *cobra.Command {
@@ -168,6 +169,7 @@ of the ledger's data folder a copy of DIR/trust alone.`,
 	fl.IntVar(&f.connections, "max-connections", node.DefaultConnections, "connections open at once; more take the place of those idle longest")
 	f.cluster.addEngine(fl)
 	fl.BoolVar(&f.follow, "follow", false, "serve reads only, following the node that signs; needs --engine trillian")
+	fl.StringArrayVar(&f.seen, "seen", nil, "file of a checkpoint that somebody holds: for a node without a journal that signs on a cluster, and no witnesses; repeatable")
 	fl.BoolVar(&f.noFindings, "no-findings", false, "do not publish findings of the ledger's own")
 	c.MarkFlagsRequiredTogether("tls-cert", "tls-key")
 	c.MarkFlagsRequiredTogether("jwks", "issuer", "issuer-scope", "issuer-party")
@@ -215,7 +217,7 @@ func serve(c *cobra.Command, f serveFlags) error {
 	}
 	log := logger(c)
 	n, err := node.Open(c.Context(), node.Config{
-		Folder: node.Folder(f.dir), Log: log, Cluster: cluster, Follow: f.follow, JWKS: f.jwks, Issuer: f.issuer,
+		Folder: node.Folder(f.dir), Log: log, Cluster: cluster, Follow: f.follow, Seen: f.seen, JWKS: f.jwks, Issuer: f.issuer,
 		IssuerScopes: f.issuerScopes, IssuerParties: f.issuerParties, IssuerMethods: f.issuerMethods, NoDetector: f.noFindings, MaxConnections: f.connections,
 	})
 	if err != nil {

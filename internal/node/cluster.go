@@ -111,6 +111,14 @@ func (n *Node) openEngine(ctx context.Context, cfg *ledger.Config) (err error) {
 		return nil
 	}
 	cfg.Share = n.engine.Share
+	cfg.Others = func(ctx context.Context) (o ledger.Others, err error) {
+		key, err := n.cfg.Folder.vkey()
+		if err != nil {
+			return o, err
+		}
+		r, err := n.cfg.Folder.restoring(ctx, key, n.cfg.Seen)
+		return ledger.Others{Claims: r.Claims, Seen: r.Seen}, err
+	}
 	cfg.Shared = func(ctx context.Context, after uint64) (out [][]byte, err error) {
 		notes, err := n.engine.Notes(ctx, after+1, notesMost)
 		for _, note := range notes {

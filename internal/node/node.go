@@ -52,6 +52,9 @@ type Config struct {
 	// alone, reads entries and published notes from the cluster, checks them against
 	// the policy, and takes no statements.
 	Follow bool
+	// Seen are files of checkpoints that others hold, for a node that has no journal
+	// and signs a log on a cluster that nobody cosigns.
+	Seen []string
 	// Manual leaves heartbeats and fresh cosignatures to calls of Tick.
 	Manual bool
 }

@@ -70,6 +70,19 @@ func subtree(known map[span]data, s span) data {
 	return sum([]byte{1}, subtree(known, span{s.at, left}), subtree(known, span{s.at + left, s.size - left}))
 }
 
+// rangeProof makes the range proof of [begin, end) of a list.
+func rangeProof(refs []ref, begin, end int) data {
+	var leaves []data
+	for _, r := range refs {
+		leaves = append(leaves, r.hash())
+	}
+	out := bytes.Join([][]byte{u64(uint64(begin)), u64(uint64(end)), u64(uint64(len(refs)))}, nil)
+	for _, s := range append(spans(0, uint64(begin)), spans(uint64(end), uint64(len(refs)))...) {
+		out = append(out, merkle(leaves[s.at:s.at+s.size])...)
+	}
+	return out
+}
+
 func TestLists(t *testing.T) {
 	var v struct {
 		Lists []struct {
@@ -103,6 +116,8 @@ func TestLists(t *testing.T) {
 			if !holds(r.Refs, r.Proof) {
 				t.Errorf("%s: range %d does not hold", l.Name, i)
 			}
+			begin := int(binary.BigEndian.Uint64(r.Proof))
+			same(t, l.Name+": range proof", rangeProof(l.Refs, begin, begin+len(r.Refs)), r.Proof)
 		}
 		for _, r := range l.Refused {
 			if holds(r.Refs, r.Proof) {
@@ -124,16 +139,47 @@ func tree(pairs []pair) data {
 	case 1:
 		return sum([]byte{0}, pairs[0].Topic, pairs[0].Value)
 	}
-	first, last := pairs[0].Topic, pairs[len(pairs)-1].Topic
-	p := 0
-	for bit(first, p) == bit(last, p) {
+	p, cut := parting(pairs)
+	return sum([]byte{1, byte(p)}, tree(pairs[:cut]), tree(pairs[cut:]))
+}
+
+// parting is the first position at which two or more topics are not all equal, and how
+// many have 0 there.
+func parting(pairs []pair) (p, cut int) {
+	for bit(pairs[0].Topic, p) == bit(pairs[len(pairs)-1].Topic, p) {
 		p++
 	}
-	cut := 0
 	for bit(pairs[cut].Topic, p) == 0 {
 		cut++
 	}
-	return sum([]byte{1, byte(p)}, tree(pairs[:cut]), tree(pairs[cut:]))
+	return p, cut
+}
+
+// proveTopic makes the index proof of a topic, present or absent.
+func proveTopic(pairs []pair, topic data) data {
+	if len(pairs) == 0 {
+		return data{1, 0}
+	}
+	var bitmap, siblings []byte
+	for len(pairs) > 1 {
+		p, cut := parting(pairs)
+		own, other := pairs[:cut], pairs[cut:]
+		if bit(topic, p) == 1 {
+			own, other = other, own
+		}
+		for len(bitmap) <= p/8 {
+			bitmap = append(bitmap, 0)
+		}
+		bitmap[p/8] |= 0x80 >> (p % 8)
+		siblings = append(siblings, tree(other)...)
+		pairs = own
+	}
+	out := data{1, 1}
+	if !bytes.Equal(pairs[0].Topic, topic) {
+		out = append(data{1, 2}, pairs[0].Topic...)
+	}
+	out = append(append(out, pairs[0].Value...), byte(len(bitmap)))
+	return append(append(out, bitmap...), siblings...)
 }
 
 // indexProof verifies an index proof for a topic; value is nil when it is absent.
@@ -207,6 +253,7 @@ func TestTrees(t *testing.T) {
 			if !ok || (value != nil) != p.Present || !bytes.Equal(value, p.Value) {
 				t.Errorf("%s: the proof of %s does not hold", x.Name, p.Topic)
 			}
+			same(t, x.Name+": proof", proveTopic(x.Topics, p.Topic), p.Proof)
 		}
 		for _, p := range x.Refused {
 			if _, ok := indexProof(x.Root, p.Topic, p.Proof); ok {

@@ -2,7 +2,6 @@ package custody
 
 import (
 	"encoding/base64"
-	"strconv"
 	"strings"
 
 	"fabtrail.dev/fabtrail/ledger/entry"
@@ -246,38 +245,6 @@ func (p *plain) subjects() ([]subjectWire, bool) {
 	return []subjectWire{s}, ok
 }
 
-// plainChain reads a chain of plain spelling that has all it must.
-func plainChain(b []byte) (c Chain, ok bool) {
-	p := plain{b: b, mode: scanFrame}
-	var seq, prev bool
-	ok = p.take('{') && p.members(false, func(name []byte) (ok bool) {
-		next := p.peek()
-		switch string(name) {
-		case "seq":
-			seq = true
-			from := p.at
-			if next != '-' && (next < '0' || next > '9') || !p.integer() {
-				return false
-			}
-			n, err := strconv.ParseInt(string(b[from:p.at]), 10, 64)
-			c.Seq = n
-			return err == nil
-		case "prev":
-			prev = true
-			if next == 'n' {
-				return p.word("null")
-			}
-			c.Prev = new(Digest)
-			return p.take('{') && p.members(false, func(name []byte) bool {
-				c.Prev.SHA256, ok = p.text()
-				return ok && string(name) == "sha256"
-			})
-		}
-		return false
-	})
-	return c, ok && seq && prev && p.end()
-}
-
 // plainName reports that a name of a statement needs no second look: it is a known
 // one, or (in ext) short and of lower-case letters, and none that must be sealed.
 func plainName(name []byte, ext bool) bool {
@@ -296,15 +263,15 @@ func plainName(name []byte, ext bool) bool {
 }
 
 // plainNames are the known names of statements that checkName lets pass.
-var plainNames = func() map[string]bool {
-	m := map[string]bool{}
+var plainNames = map[string]bool{}
+
+func init() { // the names come from the table of predicates, whose readers lead here
 	for folded, name := range knownNames {
 		if !sealedOnly[folded] {
-			m[name] = true
+			plainNames[name] = true
 		}
 	}
-	return m
-}()
+}
 
 // mayBeAddress reports whether looksLikeEmail needs to be asked.
 func mayBeAddress(s []byte) bool {

@@ -33,6 +33,19 @@ var plainSeeds = []string{
 	`{"signatures":[{"keyid":"c","keyid":"d"}]}`, ` { "payload" : "b" } `, `{"payloadtype":"a"}`, `{"payload":"\/"}`,
 }
 
+// plainEvents are predicates; they need not mean anything.
+var plainEvents = []string{
+	`{"ledger":"00","eventId":"e","occurredAt":"t","actor":"a","role":"r","chain":{"seq":1,"prev":{"sha256":"x"}},"where":{"site":"s","geo":"geo:1,2"},"from":"a","to":"b","acceptBy":"c"}`,
+	`{"ledger":"00","eventId":"e","chain":{"seq":-1,"prev":null},"where":{},"condition":"good","unknown":{"a":[1,true]},"lot":"1"}`,
+}
+
+func init() {
+	plainSeeds = append(plainSeeds, plainEvents...)
+	plainSeeds = append(plainSeeds, `{"eventId":"e","kind":"chip","model":"m","identity":{"spki":"x"}}`, `{"accepts":{"sha256":"00"},"condition":"good"}`,
+		`{"accepts":{"sha256":"00","sha512":"00"}}`, `{"accepts":{}}`, `{"chain":{"seq":1}}`, `{"chain":null}`, `{"where":[]}`, `{"actor":{}}`, `{"method":"scan"}`,
+		`{"acceptance":"x","kind":"y","eventID":"other spelling"}`)
+}
+
 // checkPlain holds the plain reader to the strict one.
 func checkPlain(t *testing.T, b []byte) (payload, frame bool) {
 	t.Helper()
@@ -63,6 +76,13 @@ func checkPlain(t *testing.T, b []byte) (payload, frame bool) {
 			t.Fatalf("plain reads %q as %+v, the strict reader as %+v (%v)", b, c, want, err)
 		}
 	}
+	if _, err := scanJSON(b, scanPayload); err == nil {
+		checkPlainEvent[Commission](t, b)
+		checkPlainEvent[Release](t, b)
+		checkPlainEvent[Accept](t, b)
+		checkPlainEvent[Install](t, b)
+		checkPlainEvent[Sighting](t, b)
+	}
 	if w, ok := plainDSSE(b); ok {
 		frame = true
 		var want dsseWire
@@ -71,6 +91,45 @@ func checkPlain(t *testing.T, b []byte) (payload, frame bool) {
 		}
 	}
 	return payload, frame
+}
+
+func checkPlainEvent[B any](t *testing.T, b []byte) {
+	t.Helper()
+	var w, want eventWire[B]
+	if !plainEvent(b, &w.Ledger, &w.Event, any(&w.Body).(plainFields)) {
+		return
+	}
+	if err := decodeFields(b, &want, ""); err != nil || !reflect.DeepEqual(w, want) {
+		t.Fatalf("plain reads %q as %+v, the strict reader as %+v (%v)", b, w, want, err)
+	}
+}
+
+// The plain reader knows every field of what it reads, or it would take a known one
+// for an unknown one.
+func TestPlainFields(t *testing.T) {
+	for _, of := range []plainFields{new(Event), new(Where), new(Commission), new(Release), new(Accept), new(Install), new(Sighting)} {
+		v := reflect.ValueOf(of).Elem()
+		for i := range v.NumField() {
+			name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+			switch at := of.plainField([]byte(name)); {
+			case at == nil:
+				t.Errorf("%T has no field %q", of, name)
+			case at != any(others{}) && at != v.Field(i).Addr().Interface():
+				t.Errorf("%T puts %q elsewhere", of, name)
+			}
+		}
+	}
+}
+
+// What is posted most is plain.
+func TestPlainEventsOfVectors(t *testing.T) {
+	for _, s := range plainEvents {
+		var e Event
+		var ledger string
+		if !plainEvent([]byte(s), &ledger, &e, new(Release)) || ledger == "" || e.Chain == nil || e.Where == nil || e.EventID == "" {
+			t.Errorf("%s: read as %+v of %q", s, e, ledger)
+		}
+	}
 }
 
 func TestPlain(t *testing.T) {

@@ -57,6 +57,12 @@ func decodeGovernance[B any](raw []byte) (predicateWire, error) {
 
 func decodeEvent[B any](raw []byte) (predicateWire, error) {
 	w := new(eventWire[B])
+	if body, ok := any(&w.Body).(plainFields); ok {
+		if plainEvent(raw, &w.Ledger, &w.Event, body) {
+			return predicateWire{w.Ledger, &w.Event, &w.Body}, nil
+		}
+		*w = eventWire[B]{}
+	}
 	err := decodeFields(raw, w, "/predicate")
 	return predicateWire{w.Ledger, &w.Event, &w.Body}, err
 }

@@ -81,7 +81,11 @@ func (o *overlay) Get(key string) []byte {
 	if v, ok := o.s.rows.use(key); ok {
 		return v
 	}
-	v, err := o.s.get(stateKey(key))
+	row := stateKey(key)
+	if !o.s.filled.mayHave(row[1:]) {
+		return nil
+	}
+	v, err := o.s.get(row)
 	if err != nil {
 		if o.err == nil {
 			o.err = err
@@ -177,7 +181,7 @@ func (w *writer) repeated(it *item) (idAt, bool, error) {
 	if at, ok := w.ids.get(it.sub.ID); ok {
 		return at, true, nil
 	}
-	if w.ids.cur != nil && it.known >= w.ids.base || !w.s.known.mayHave(it.sub.ID) {
+	if w.ids.cur != nil && it.known >= w.ids.base || !w.s.known.mayHave(it.sub.ID[:]) {
 		return idAt{}, false, nil
 	}
 	i, effect, ok, err := w.s.statement(it.sub.ID)
@@ -278,7 +282,7 @@ func (w *writer) add(c *commit, a admitted) {
 		a.leaf.ID = a.hash
 	} else {
 		w.ids.put(a.leaf.ID, idAt{c.first + uint64(len(c.entries)), a.effect})
-		w.s.known.add(a.leaf.ID)
+		w.s.known.add(a.leaf.ID[:])
 	}
 	w.time = a.Time
 	i := c.first + uint64(len(c.entries))
@@ -332,6 +336,7 @@ func (w *writer) stage(c *commit) error {
 		if err := stageState(b, k, v); err != nil {
 			return err
 		}
+		w.s.filled.add([]byte(k))
 	}
 	if !c.index && len(w.index.pending) > 0 {
 		if err := w.stageTopics(c); err != nil {

@@ -24,6 +24,13 @@ func (l *Ledger) FlipStored(space byte, i uint64) error {
 // are leaf hashes. No commit may be in the making.
 func (l *Ledger) FlipEdge(height, i int) { l.w.edge.tiles[0].nodes[height][i][0] ^= 1 }
 
+// WaitFilters returns when both filters have read the database.
+func (l *Ledger) WaitFilters() {
+	for !l.s.known.ready.Load() || !l.s.filled.ready.Load() {
+		runtime.Gosched()
+	}
+}
+
 // WaitQueued returns when n submissions wait for the committer.
 func (l *Ledger) WaitQueued(n int) {
 	for {

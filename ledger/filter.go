@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"encoding/binary"
+	"hash/maphash"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -11,23 +12,37 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// idFilter says of most statement IDs that are not in the log that they are not,
-// without a read: nearly every submission is new. It is a Bloom filter of split
-// blocks: eight words of 32 bits, one bit in each, all in one cache line, at
-// filterBits bits for an ID, which is taken for another one in about 200. IDs are
-// SHA-256, so their own bytes serve as the hashes; who looks for IDs that collide
-// makes the ledger read, no more.
+// keyFilter says of most keys that are not in the database that they are not, without
+// a read: nearly every submission is a new statement, and many are about a new unit.
+// It is a Bloom filter of split blocks: eight words of 32 bits, one bit in each, all in
+// one cache line, at filterBits bits for a key, which is taken for another one in about
+// 200. Who looks for keys that collide makes the ledger read, no more.
 //
 // What is in memory only must be made anew at each start: until a scan of the
-// database is through, every ID may be there.
-type idFilter struct {
+// database is through, every key may be there.
+type keyFilter struct {
+	hash   func(key []byte) keyHashes
 	ready  atomic.Bool
 	layers atomic.Pointer[[]*filterLayer]
 	mu     sync.Mutex // of writers
-	count  uint64     // IDs in the newest layer
+	count  uint64     // keys in the newest layer
 }
 
-// filterLayer is a filter of fixed size. When it has its IDs, a larger one is
+// keyHashes place a key in a filter.
+type keyHashes struct{ block, bits uint64 }
+
+// idHashes are those of a statement ID: it is SHA-256, its own bytes serve.
+func idHashes(id []byte) keyHashes {
+	return keyHashes{binary.LittleEndian.Uint64(id), binary.LittleEndian.Uint64(id[8:])}
+}
+
+// rowHashes gives those of the application's keys.
+func rowHashes() func(key []byte) keyHashes {
+	one, two := maphash.MakeSeed(), maphash.MakeSeed()
+	return func(key []byte) keyHashes { return keyHashes{maphash.Bytes(one, key), maphash.Bytes(two, key)} }
+}
+
+// filterLayer is a filter of fixed size. When it has its keys, a larger one is
 // begun beside it.
 type filterLayer struct {
 	blocks [][8]atomic.Uint32
@@ -35,37 +50,36 @@ type filterLayer struct {
 }
 
 const (
-	filterBits  = 12      // for an ID
-	filterLeast = 1 << 16 // IDs of the smallest layer
+	filterBits  = 12      // for a key
+	filterLeast = 1 << 16 // keys of the smallest layer
 )
 
-func newIDFilter(ids uint64) *idFilter {
-	f := &idFilter{}
-	f.layers.Store(&[]*filterLayer{newFilterLayer(ids + ids/4)})
+func newKeyFilter(hash func(key []byte) keyHashes, keys uint64) *keyFilter {
+	f := &keyFilter{hash: hash}
+	f.layers.Store(&[]*filterLayer{newFilterLayer(keys + keys/4)})
 	return f
 }
 
-func newFilterLayer(ids uint64) *filterLayer {
-	ids = max(ids, filterLeast)
-	return &filterLayer{blocks: make([][8]atomic.Uint32, ids*filterBits/256+1), limit: ids}
+func newFilterLayer(keys uint64) *filterLayer {
+	keys = max(keys, filterLeast)
+	return &filterLayer{blocks: make([][8]atomic.Uint32, keys*filterBits/256+1), limit: keys}
 }
 
-// place returns the block of an ID, and the bit in each of its words.
-func (l *filterLayer) place(id *entry.Hash) (block *[8]atomic.Uint32, bits uint64) {
-	n := binary.LittleEndian.Uint64(id[:]) >> 16 // the number of blocks has fewer bits
-	return &l.blocks[n%uint64(len(l.blocks))], binary.LittleEndian.Uint64(id[8:])
+// place returns the block of a key.
+func (l *filterLayer) place(k keyHashes) *[8]atomic.Uint32 {
+	return &l.blocks[k.block>>16%uint64(len(l.blocks))] // the number of blocks has fewer bits
 }
 
-func (l *filterLayer) add(id *entry.Hash) {
-	block, bits := l.place(id)
+func (l *filterLayer) add(k keyHashes) {
+	block, bits := l.place(k), k.bits
 	for i := range block {
 		block[i].Or(1 << (bits & 31))
 		bits >>= 5
 	}
 }
 
-func (l *filterLayer) has(id *entry.Hash) bool {
-	block, bits := l.place(id)
+func (l *filterLayer) has(k keyHashes) bool {
+	block, bits := l.place(k), k.bits
 	for i := range block {
 		if block[i].Load()&(1<<(bits&31)) == 0 {
 			return false
@@ -75,8 +89,8 @@ func (l *filterLayer) has(id *entry.Hash) bool {
 	return true
 }
 
-// add puts an ID in; it is called before the database shows the ID.
-func (f *idFilter) add(id entry.Hash) {
+// add puts a key in; it is called before the database shows the key.
+func (f *keyFilter) add(key []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	layers := *f.layers.Load()
@@ -86,17 +100,18 @@ func (f *idFilter) add(id entry.Hash) {
 		next := slices.Concat(layers, []*filterLayer{last})
 		f.layers.Store(&next)
 	}
-	last.add(&id)
+	last.add(f.hash(key))
 	f.count++
 }
 
-// mayHave is false only if the ID was never added and is not in the database.
-func (f *idFilter) mayHave(id entry.Hash) bool {
+// mayHave is false only if the key was never added and is not in the database.
+func (f *keyFilter) mayHave(key []byte) bool {
 	if !f.ready.Load() {
 		return true
 	}
+	k := f.hash(key)
 	for _, l := range *f.layers.Load() {
-		if l.has(&id) {
+		if l.has(k) {
 			return true
 		}
 	}
@@ -106,16 +121,16 @@ func (f *idFilter) mayHave(id entry.Hash) bool {
 // build adds what the database had at the start, while commits add what is new.
 // An error leaves the filter without use, and the ledger as it is: what cannot be
 // read here is met again by whoever needs it.
-func (f *idFilter) build(ctx context.Context, s *store) (err error) {
+func (f *keyFilter) build(ctx context.Context, s *store, space byte) (err error) {
 	defer rescue(&err)
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{keyID}, UpperBound: []byte{keyID + 1}})
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{space}, UpperBound: []byte{space + 1}})
 	if err != nil {
 		return err
 	}
 	defer it.Close()
 	for ok := it.First(); ok; ok = it.Next() {
-		if k := it.Key(); len(k) == 33 {
-			f.add(entry.Hash(k[1:]))
+		if k := it.Key()[1:]; space != keyID || len(k) == len(entry.Hash{}) {
+			f.add(k)
 		}
 		if ctx.Err() != nil {
 			return nil

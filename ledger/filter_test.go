@@ -3,16 +3,22 @@ package ledger
 import (
 	"encoding/binary"
 	"testing"
-
-	"fabtrail.dev/fabtrail/ledger/entry"
 )
 
-func testID(i int) entry.Hash { return sha256Sum(binary.BigEndian.AppendUint64(nil, uint64(i))) }
+func testID(i int) []byte {
+	h := sha256Sum(binary.BigEndian.AppendUint64(nil, uint64(i)))
+	return h[:]
+}
 
-// The filter knows every ID that was added, through all its layers, and takes few
+// A filter knows every key that was added, through all its layers, and takes few
 // others for known ones.
-func TestIDFilter(t *testing.T) {
-	f := newIDFilter(0)
+func TestKeyFilter(t *testing.T) {
+	t.Run("statement IDs", func(t *testing.T) { testKeyFilter(t, idHashes) })
+	t.Run("rows", func(t *testing.T) { testKeyFilter(t, rowHashes()) })
+}
+
+func testKeyFilter(t *testing.T, hash func([]byte) keyHashes) {
+	f := newKeyFilter(hash, 0)
 	if !f.mayHave(testID(0)) {
 		t.Fatal("an ID is ruled out before the database was read")
 	}

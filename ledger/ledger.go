@@ -155,12 +155,15 @@ func (l *Ledger) run() {
 		l.wg.Add(1)
 		go l.tickLoop()
 	}
-	l.wg.Go(l.buildKnown)
+	l.wg.Go(l.buildFilters)
 }
 
-func (l *Ledger) buildKnown() {
-	if err := l.s.known.build(l.ctx, l.s); err != nil {
+func (l *Ledger) buildFilters() {
+	if err := l.s.known.build(l.ctx, l.s, keyID); err != nil {
 		l.cfg.Logf("ledger: reading statement IDs: %v", err)
+	}
+	if err := l.s.filled.build(l.ctx, l.s, keyState); err != nil {
+		l.cfg.Logf("ledger: reading the keys of the state: %v", err)
 	}
 }
 
@@ -288,7 +291,7 @@ func (l *Ledger) precheck(it *item) error {
 	if id := entry.StatementID(env.Payload); id != it.sub.ID {
 		return fmt.Errorf("%w: statement ID is %s, the payload's is %s", entry.ErrMalformed, it.sub.ID, id)
 	}
-	if !l.s.known.mayHave(it.sub.ID) {
+	if !l.s.known.mayHave(it.sub.ID[:]) {
 		return nil
 	}
 	_, _, found, err := l.s.statement(it.sub.ID)

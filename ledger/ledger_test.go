@@ -418,3 +418,27 @@ func TestLongList(t *testing.T) {
 		t.Fatal(len(refs), err)
 	}
 }
+
+// Rows of the application are there whether they were written before the start, before
+// the filter of their keys was made, or after, and with none of them in memory.
+func TestStateWithoutCache(t *testing.T) {
+	cfg := config(vfs.NewMem())
+	cfg.StateCache = -1
+	want := map[string]int{}
+	for start := range 3 {
+		l := open(t, cfg)
+		for n := range 40 {
+			if n == 20 {
+				l.WaitFilters()
+			}
+			for _, key := range []string{"always", fmt.Sprintf("start%d", start), fmt.Sprintf("n%d", n)} {
+				want[key]++
+				r := one(t, l, fmt.Sprintf("%d %d %s\nadd %s", start, n, key, key))
+				if r.Effect != fmt.Sprintf("%s=%d", key, want[key]) {
+					t.Fatalf("start %d, round %d: %s, want %d", start, n, r.Effect, want[key])
+				}
+			}
+		}
+		shut(t, l)
+	}
+}

@@ -54,7 +54,8 @@ func (l *Ledger) recover(ctx context.Context) error {
 // attach takes the parts of an opened core.
 func (l *Ledger) attach() {
 	l.s, l.j, l.seq = l.c.s, l.c.j, l.cfg.Sequencer
-	l.s.rows, l.s.known = newRowCache(l.cfg.StateCache), newIDFilter(l.c.head.Size)
+	size := l.c.head.Size
+	l.s.rows, l.s.known, l.s.filled = newRowCache(l.cfg.StateCache), newKeyFilter(idHashes, size), newKeyFilter(rowHashes(), size/2)
 	if l.seq == nil {
 		l.seq = l.c.engine
 	}

@@ -35,7 +35,7 @@ func OpenReplica(ctx context.Context, cfg Config) (_ *Ledger, err error) {
 func (l *Ledger) runReplica() {
 	l.queue.close(ErrReplica)
 	close(l.sealed)
-	l.wg.Go(l.buildKnown)
+	l.wg.Go(l.buildFilters)
 }
 
 // Advance brings a replica to the checkpoint of a published note: it reads the

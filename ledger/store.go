@@ -95,8 +95,9 @@ func parseHead(b []byte) (h headRow, err error) {
 type store struct {
 	db *pebble.DB
 	// Of a ledger, not of an engine alone or of fsck:
-	rows  *rowCache // the application's state
-	known *idFilter // statement IDs
+	rows   *rowCache  // the application's state
+	known  *keyFilter // statement IDs
+	filled *keyFilter // keys of the application's state
 	// Once it is recovered:
 	unused *unused // manifests that no entry names
 }

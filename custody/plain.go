@@ -14,6 +14,7 @@ import (
 type plain struct {
 	b      []byte
 	at     int
+	all    string // b: texts are cut out of it, not copied one by one
 	tokens int
 	mode   scanMode
 }
@@ -322,7 +323,13 @@ func plainDSSE(b []byte) (w dsseWire, ok bool) {
 
 func (p *plain) text() (string, bool) {
 	s, ok := p.str()
-	return string(s), ok
+	if !ok {
+		return "", false
+	}
+	if p.all == "" {
+		p.all = string(p.b)
+	}
+	return p.all[p.at-1-len(s) : p.at-1], true
 }
 
 func (p *plain) signatures() (out []sigWire, ok bool) {

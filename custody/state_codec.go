@@ -37,8 +37,11 @@ func (e *rowWriter) opt(h entry.Hash) {
 // values: a damaged row reads as an empty one, it never panics.
 type rowReader struct {
 	b   []byte
+	row string // all of it: strings are cut out of it, not copied one by one
 	bad bool
 }
+
+func readRow(b []byte) rowReader { return rowReader{b: b, row: string(b)} }
 
 func (d *rowReader) take(n uint64) []byte {
 	if d.bad || n > uint64(len(d.b)) {
@@ -60,7 +63,11 @@ func (d *rowReader) num() uint64 {
 	return n
 }
 
-func (d *rowReader) str() string { return string(d.take(d.num())) }
+func (d *rowReader) str() string {
+	n := len(d.take(d.num()))
+	end := len(d.row) - len(d.b)
+	return d.row[end-n : end]
+}
 
 func (d *rowReader) hash() (h entry.Hash) { copy(h[:], d.take(32)); return h }
 

@@ -28,7 +28,7 @@ type AuthorityKey struct {
 // LoadGovernance reads the governance in force.
 func LoadGovernance(st State) Governance {
 	var g Governance
-	d := rowReader{b: st.Get(string(rowLog))}
+	d := readRow(st.Get(string(rowLog)))
 	if len(d.b) == 0 {
 		return g
 	}
@@ -90,7 +90,7 @@ type KeyState struct {
 
 // LoadKey reads the row of a key.
 func LoadKey(st State, key entry.Hash) (KeyState, bool) {
-	d := rowReader{b: st.Get(string(rowKey) + key.String())}
+	d := readRow(st.Get(string(rowKey) + key.String()))
 	if len(d.b) == 0 {
 		return KeyState{}, false
 	}
@@ -159,7 +159,7 @@ type PartyState struct {
 
 // LoadParty reads the row of a party.
 func LoadParty(st State, party string) (PartyState, bool) {
-	d := rowReader{b: st.Get(string(rowParty) + party)}
+	d := readRow(st.Get(string(rowParty) + party))
 	if len(d.b) == 0 {
 		return PartyState{}, false
 	}
@@ -203,7 +203,7 @@ type ProductState struct {
 
 // LoadProduct reads the row of a GTIN-14.
 func LoadProduct(st State, gtin string) (ProductState, bool) {
-	d := rowReader{b: st.Get(string(rowProduct) + gtin)}
+	d := readRow(st.Get(string(rowProduct) + gtin))
 	if len(d.b) == 0 {
 		return ProductState{}, false
 	}
@@ -236,7 +236,7 @@ func SerialListed(st State, lot, unit string) bool {
 
 // LoadLot reads what the serial blocks of a lot (by its URI) allow.
 func LoadLot(st State, lot string) (LotState, bool) {
-	d := rowReader{b: st.Get(string(rowLot) + lot)}
+	d := readRow(st.Get(string(rowLot) + lot))
 	if len(d.b) == 0 {
 		return LotState{}, false
 	}
@@ -282,7 +282,7 @@ type OpenRecall struct {
 // LoadRecalls reads the recalls in force on one selector: a unit, product, lot or
 // recall-artefact topic.
 func LoadRecalls(st State, selector entry.Topic) []OpenRecall {
-	d := rowReader{b: st.Get(recallRow(selector))}
+	d := readRow(st.Get(recallRow(selector)))
 	if len(d.b) == 0 {
 		return nil
 	}
@@ -329,7 +329,7 @@ type Binding struct {
 
 // LoadBindings reads which serials a device key was bound to, in log order.
 func LoadBindings(st State, key entry.Hash) []Binding {
-	d := rowReader{b: st.Get(string(rowDevice) + key.String())}
+	d := readRow(st.Get(string(rowDevice) + key.String()))
 	if len(d.b) == 0 {
 		return nil
 	}
@@ -376,7 +376,7 @@ type Named struct {
 
 // LoadNamed reads what is kept of a statement of a unit.
 func LoadNamed(st State, id entry.Hash) (Named, bool) {
-	d := rowReader{b: st.Get(string(rowNamed) + string(id[:]))}
+	d := readRow(st.Get(string(rowNamed) + string(id[:])))
 	if len(d.b) == 0 {
 		return Named{}, false
 	}
@@ -436,7 +436,7 @@ func waitingRow(ref UnitRef, prev entry.Hash) string {
 }
 
 func loadWaiting(st State, ref UnitRef, prev entry.Hash) (ws []waiting) {
-	d := rowReader{b: st.Get(waitingRow(ref, prev))}
+	d := readRow(st.Get(waitingRow(ref, prev)))
 	if len(d.b) == 0 {
 		return nil
 	}

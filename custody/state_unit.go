@@ -314,7 +314,7 @@ func (u *Unit) marshal() []byte {
 
 func parseUnit(ref UnitRef, b []byte) *Unit {
 	u := newUnit(ref)
-	d := rowReader{b: b}
+	d := readRow(b)
 	if d.byte() != unitVersion {
 		return u
 	}

@@ -1,6 +1,7 @@
 package custody
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
@@ -37,7 +38,8 @@ func Walk(src Source, uri string) (*History, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &walker{src: src, root: ref, lists: map[entry.Topic][]uint64{}, items: map[uint64]*Item{}, verified: map[deviceCheck]bool{}}
+	w := &walker{src: src, root: ref, lists: map[entry.Topic][]uint64{}, items: map[uint64]*Item{}, verified: map[deviceCheck]bool{},
+		read: map[entry.Topic]bool{}, done: map[uint64]*foldedItem{}}
 	if err := w.fetch(ref.Topic()); err != nil {
 		return nil, err
 	}
@@ -75,6 +77,9 @@ type walker struct {
 	order    []uint64 // keys of items, ascending
 	fresh    []uint64 // items whose keys and parties are not fetched yet
 	verified map[deviceCheck]bool
+	read     map[entry.Topic]bool // topics whose rows were read
+	rounds   int
+	done     map[uint64]*foldedItem // what came of items in the round before
 }
 
 // deviceCheck names one verification of a device's signature.
@@ -83,11 +88,13 @@ type deviceCheck struct {
 	key       string
 }
 
-// watchState notes which topics' rows were read.
+// watchState notes which topics' rows were read for the first time, and, when now is
+// set, all that the work on one item asks and does.
 type watchState struct {
 	MapState
 	read map[entry.Topic]bool
-	list []entry.Topic // keys of read, in order of the first read
+	list []entry.Topic // those new in read, in order
+	now  *foldedItem
 }
 
 func (s *watchState) Get(key string) []byte {
@@ -95,17 +102,89 @@ func (s *watchState) Get(key string) []byte {
 		s.read[t] = true
 		s.list = append(s.list, t)
 	}
-	return s.MapState.Get(key)
+	v := s.MapState.Get(key)
+	if s.now != nil {
+		s.now.reads = append(s.now.reads, row{key, v})
+	}
+	return v
 }
 
+func (s *watchState) Set(key string, value []byte) {
+	if s.now != nil {
+		s.now.writes = append(s.now.writes, row{key, value})
+	}
+	s.MapState.Set(key, value)
+}
+
+// foldedItem is the work on one item: all that it asked, and what it did. Where the
+// answers are the same again, so is the work.
+type foldedItem struct {
+	members int // at hand: they only become more
+	reads   []row
+	tracked []trackedTopic
+	writes  []row
+	effect  Effect
+}
+
+type row struct {
+	key   string
+	value []byte // nil: no such row
+}
+
+type trackedTopic struct {
+	topic entry.Topic
+	is    bool
+}
+
+func (d *foldedItem) holds(st MapState, members int, track func(entry.Topic) bool) bool {
+	if d.members != members {
+		return false
+	}
+	for _, t := range d.tracked {
+		if track(t.topic) != t.is {
+			return false
+		}
+	}
+	for _, r := range d.reads {
+		if v := st[r.key]; (v == nil) != (r.value == nil) || !bytes.Equal(v, r.value) {
+			return false
+		}
+	}
+	return true
+}
+
+// fold folds all items at hand. Most walks need one round; those through loads and
+// parts need many, so from the second on what is known to come out the same is not
+// worked out again.
 func (w *walker) fold() (*watchState, []Effect) {
-	st := &watchState{MapState: MapState{}, read: map[entry.Topic]bool{}}
-	f := Fold{Track: func(t entry.Topic) bool { _, ok := w.lists[t]; return ok }, verified: w.verified}
+	st := &watchState{MapState: MapState{}, read: w.read}
+	track := func(t entry.Topic) bool { _, ok := w.lists[t]; return ok }
+	f := Fold{Track: track, verified: w.verified}
+	if w.rounds++; w.rounds > 1 {
+		f.Track = func(t entry.Topic) bool {
+			is := track(t)
+			st.now.tracked = append(st.now.tracked, trackedTopic{t, is})
+			return is
+		}
+	}
 	effects := make([]Effect, len(w.order))
 	for i, n := range w.order {
 		it := *w.items[n]
 		it.Members = w.members(it)
-		effects[i] = f.Apply(st, it)
+		d := w.done[n]
+		if d == nil || !d.holds(st.MapState, len(it.Members), track) {
+			d = &foldedItem{members: len(it.Members)}
+			if w.rounds > 1 {
+				st.now, w.done[n] = d, d
+			}
+			effects[i] = f.Apply(st, it)
+			d.effect, st.now = effects[i], nil
+			continue
+		}
+		for _, r := range d.writes {
+			st.MapState.Set(r.key, r.value)
+		}
+		effects[i] = d.effect
 	}
 	return st, effects
 }

@@ -1,9 +1,13 @@
 package custody
 
-import "strconv"
+import (
+	"strconv"
 
-// plainFields tells where the field of a name is put: a *string, *Digest, **Chain or
-// **Where, others where the field takes the strict reader, nil when there is no such
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// plainFields tells where the field of a name is put: a *string, *Digest,
+// *jsontext.Value, **Chain or **Where, others where the field takes the strict reader, nil when there is no such
 // field.
 type plainFields interface {
 	plainField(name []byte) any
@@ -38,6 +42,12 @@ func (p *plain) into(at any) (ok bool) {
 		return ok
 	case *Digest:
 		return p.digest(at)
+	case *jsontext.Value: // it shares memory with what is read
+		p.peek()
+		from := p.at
+		ok = p.value("", 1, true)
+		*at = p.b[from:p.at:p.at]
+		return ok
 	case **Chain:
 		*at = new(Chain)
 		return p.chain(*at)
@@ -105,7 +115,9 @@ func (e *Event) plainField(name []byte) any {
 		return &e.Chain
 	case "where":
 		return &e.Where
-	case "evidence", "epcis", "sealed", "device", "ext":
+	case "ext":
+		return &e.Ext
+	case "evidence", "epcis", "sealed", "device":
 		return others{}
 	}
 	return nil

@@ -36,14 +36,14 @@ var plainSeeds = []string{
 // plainEvents are predicates; they need not mean anything.
 var plainEvents = []string{
 	`{"ledger":"00","eventId":"e","occurredAt":"t","actor":"a","role":"r","chain":{"seq":1,"prev":{"sha256":"x"}},"where":{"site":"s","geo":"geo:1,2"},"from":"a","to":"b","acceptBy":"c"}`,
-	`{"ledger":"00","eventId":"e","chain":{"seq":-1,"prev":null},"where":{},"condition":"good","unknown":{"a":[1,true]},"lot":"1"}`,
+	`{"ledger":"00","eventId":"e","chain":{"seq":-1,"prev":null},"where":{},"condition":"good","unknown":{"a":[1,true]},"lot":"1","ext": {"bench" : [1, {"x":"y"}]} }`,
 }
 
 func init() {
 	plainSeeds = append(plainSeeds, plainEvents...)
 	plainSeeds = append(plainSeeds, `{"eventId":"e","kind":"chip","model":"m","identity":{"spki":"x"}}`, `{"accepts":{"sha256":"00"},"condition":"good"}`,
 		`{"accepts":{"sha256":"00","sha512":"00"}}`, `{"accepts":{}}`, `{"chain":{"seq":1}}`, `{"chain":null}`, `{"where":[]}`, `{"actor":{}}`, `{"method":"scan"}`,
-		`{"acceptance":"x","kind":"y","eventID":"other spelling"}`)
+		`{"ext":null}`, `{"ext": 5 ,"actor":"a"}`, `{"ext":"\u0061"}`, `{"acceptance":"x","kind":"y","eventID":"other spelling"}`)
 }
 
 // checkPlain holds the plain reader to the strict one.

@@ -1,13 +1,18 @@
 package node
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
+	"errors"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"fabtrail.dev/fabtrail/client"
 	"fabtrail.dev/fabtrail/ledger/checkpoint"
 	"fabtrail.dev/fabtrail/ledger/entry"
 	"fabtrail.dev/fabtrail/witness"
@@ -49,6 +54,19 @@ func TestSelfCheck(t *testing.T) {
 		}
 		return []witness.View{{Name: "w", Checkpoint: cp, Note: checkpoint.Note{Text: cp.Text(), Sigs: []checkpoint.NoteSig{sig}}.Marshal()}}
 	}
+	// another changes the last entry of a bundle, and then the tile to match.
+	another := func() func([]byte) []byte {
+		var leaf []byte
+		return func(b []byte) []byte {
+			if binary.BigEndian.Uint16(b) == entry.LeafSize { // a bundle
+				b[len(b)-1] ^= 1
+				leaf = bytes.Clone(b[len(b)-entry.LeafSize:])
+				return b
+			}
+			h := entry.LeafHash(leaf)
+			return append(b[:len(b)-len(h)], h[:]...)
+		}
+	}
 	for _, c := range []struct {
 		name   string
 		path   string
@@ -59,6 +77,7 @@ func TestSelfCheck(t *testing.T) {
 		{name: "entry bundle", path: "/tile/entries/", change: flip(-1), stops: "is not that of the entries"},
 		{name: "tile", path: "/tile/0/", change: flip(-1), stops: "is not that of the entries"},
 		{name: "tile is gone", path: "/tile/0/", change: func([]byte) []byte { return nil }, stops: "is not that of the entries"},
+		{name: "bundle and tile alike", path: "/tile/", change: another(), stops: "the entries give the root"},
 		{name: "consistency proof", path: "/v1/proofs/consistency", change: func(b []byte) []byte {
 			i := strings.Index(string(b), `"hashes":["`) + len(`"hashes":["`)
 			b[i] = map[bool]byte{true: '1', false: '0'}[b[i] == '0']
@@ -112,5 +131,27 @@ func TestSelfCheck(t *testing.T) {
 				t.Errorf("a statement afterwards: %v", o.Err)
 			}
 		})
+	}
+}
+
+// TestSelfCheckReceipts: a receipt that does not verify as its holder would verify it
+// stops the ledger: here all of them, to a trust folder of another log.
+func TestSelfCheckReceipts(t *testing.T) {
+	w, other := newWorld(t), newWorld(t)
+	s, err := newSelfCheck(w.node, w.node.api, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.must(makerParty, w.commission(0))
+	size := w.node.ledger.Published().Size()
+	for i, f := range []Folder{w.folder, other.folder} {
+		trust, err := client.LoadTrust(os.DirFS(f.Trust()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = s.receipts(trust, 0, size)
+		if bad := (*wrong)(nil); errors.As(err, &bad) != (i == 1) {
+			t.Errorf("trust folder %d: %v", i, err)
+		}
 	}
 }

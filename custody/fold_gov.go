@@ -280,7 +280,7 @@ type RouteState struct {
 
 // LoadRoute reads the route policy in force for a GTIN-14.
 func LoadRoute(st State, gtin string) (RouteState, bool) {
-	d := rowReader{b: st.Get(string(rowRoute) + gtin)}
+	d := readRow(st.Get(string(rowRoute) + gtin))
 	if len(d.b) == 0 {
 		return RouteState{}, false
 	}

@@ -192,7 +192,7 @@ type openHold struct {
 }
 
 func loadHold(st State, id entry.Hash) (openHold, bool) {
-	d := rowReader{b: st.Get(string(rowHold) + string(id[:]))}
+	d := readRow(st.Get(string(rowHold) + string(id[:])))
 	if len(d.b) == 0 {
 		return openHold{}, false
 	}

@@ -331,3 +331,25 @@ func TestKindInfo(t *testing.T) {
 		t.Error("a predicate type with a tail is known")
 	}
 }
+
+// TestParseBody: what people write for a statement is read as strictly as a statement
+// is, and errors are in words.
+func TestParseBody(t *testing.T) {
+	for _, tc := range []struct{ text, want string }{
+		{`{"kind":"device"}`, ""},
+		{`{"kind":5}`, "a string is expected"},
+		{`{"Kind":"device"}`, "no such field"},
+		{`{"kind":"a","kind":"b"}`, "stands twice"},
+		{`{"kind":`, "ends too early"},
+		{`{"kind":"device"} {}`, "more data follows"},
+		{``, "no JSON"},
+	} {
+		_, err := ParseBody(KindCommission, []byte(tc.text))
+		if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
+			t.Errorf("%s: %v, want %q", tc.text, err, tc.want)
+		}
+		if err != nil && (strings.Contains(err.Error(), "Go ") || strings.Contains(err.Error(), "custody.")) {
+			t.Errorf("%s: the error shows its insides: %v", tc.text, err)
+		}
+	}
+}

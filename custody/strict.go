@@ -93,6 +93,16 @@ func decodeStrict(b []byte, into any) error {
 	return jsonProblem(err, "malformed_json", "")
 }
 
+// ParseBody reads the JSON of what a kind of statement says, as people write it: no
+// other names than the kind's. Whether the values are right, NewPayload says.
+func ParseBody(kind Kind, text []byte) (any, error) {
+	body := kind.NewBody()
+	if err := decodeStrict(text, body); err != nil {
+		return nil, err
+	}
+	return body, nil
+}
+
 // scanned spares the checks that scanJSON has made.
 var scanned = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 

@@ -136,6 +136,11 @@ func TestTwoHistories(t *testing.T) {
 	stop()
 	other := node.Folder(filepath.Join(t.TempDir(), "other"))
 	must(t, os.CopyFS(string(other), os.DirFS(string(o.folder))))
+	keys, err := filepath.Glob(filepath.Join(string(other), "keys", "*"))
+	must(t, err)
+	for _, key := range keys { // CopyFS widens modes
+		must(t, os.Chmod(key, 0o600))
+	}
 
 	// The first history, under three witnesses of whom others ask for two.
 	must(t, o.folder.SetPolicy(o.witnesses, 3, false, true)) // so that each has seen it

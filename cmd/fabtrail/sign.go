@@ -211,8 +211,8 @@ func (f *signFlags) readBody(kind custody.Kind) (any, error) {
 			return nil, err
 		}
 	}
-	body := kind.NewBody()
-	if err := json.Unmarshal(text, body, json.RejectUnknownMembers(true)); err != nil {
+	body, err := custody.ParseBody(kind, text)
+	if err != nil {
 		return nil, cli.Usagef("--body of a %s: %w", kind, err)
 	}
 	return body, nil

@@ -81,9 +81,7 @@ func lost(t *testing.T, c *clustertest.Cluster) {
 // keys gives a replica's folder what it needs to sign.
 func (o *onCluster) keys(dir string) {
 	o.t.Helper()
-	if err := os.CopyFS(filepath.Join(dir, "keys"), os.DirFS(filepath.Join(o.dir, "keys"))); err != nil {
-		o.t.Fatal(err)
-	}
+	copyFolder(o.t, filepath.Join(dir, "keys"), filepath.Join(o.dir, "keys"))
 }
 
 // backedUp: fsck of a node that was killed, a backup of one that runs, and what is

@@ -235,9 +235,7 @@ func (o *onCluster) fresh(ctx context.Context, r *replica) {
 	o.t.Helper()
 	standby := filepath.Join(o.t.TempDir(), "standby")
 	for _, dir := range []string{"keys", "trust"} {
-		if err := os.CopyFS(filepath.Join(standby, dir), os.DirFS(filepath.Join(o.dir, dir))); err != nil {
-			o.t.Fatal(err)
-		}
+		copyFolder(o.t, filepath.Join(standby, dir), filepath.Join(o.dir, dir))
 	}
 	charter, err := os.ReadFile(filepath.Join(o.dir, "charter.dsse.json"))
 	if err == nil {

@@ -163,10 +163,25 @@ func (s *station) firstKey(space byte) (key []byte) {
 func copyOf(t *testing.T, dir string) string {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), "copy")
-	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
+	copyFolder(t, to, dir)
+	return to
+}
+
+// copyFolder copies a data folder or one of those in it; keys stay their owner's.
+func copyFolder(t *testing.T, to, from string) {
+	t.Helper()
+	err := os.CopyFS(to, os.DirFS(from))
+	if filepath.Base(to) != "keys" {
+		to = filepath.Join(to, "keys")
+	}
+	keys, gerr := filepath.Glob(filepath.Join(to, "*"))
+	err = errors.Join(err, gerr)
+	for _, key := range keys { // CopyFS widens modes
+		err = errors.Join(err, os.Chmod(key, 0o600))
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	return to
 }
 
 // TestBackupAndRestore is an operator's year: a backup of the running ledger, and what

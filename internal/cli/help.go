@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -19,7 +20,7 @@ func Prepare(root *cobra.Command) {
 	root.SilenceUsage = true
 	root.PersistentFlags().Bool("json", false, "print one JSON object instead of text")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return Usagef("%w\nSee '%s --help'.", err, c.CommandPath())
+		return Usagef("%s\nSee '%s --help'.", flagError(err), c.CommandPath())
 	})
 	usageOnBadArgs(root)
 	codes := root.Long[max(strings.Index(root.Long, exitCodes), 0):]
@@ -32,6 +33,24 @@ func Prepare(root *cobra.Command) {
 		}
 		c.Long += "\n\n" + codes
 	})
+}
+
+// flagError words an error of the flags without naming what reads their values.
+func flagError(err error) string {
+	var bad *pflag.InvalidValueError
+	if !errors.As(err, &bad) {
+		return err.Error()
+	}
+	f := bad.GetFlag()
+	want, ok := map[string]string{
+		"bool": "true or false", "duration": "a length of time such as 90s, 15m or 24h", "float64": "a number",
+		"int": "a whole number", "int64": "a whole number", "uint": "a whole number that is not negative",
+		"uint64": "a whole number that is not negative",
+	}[f.Value.Type()]
+	if !ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("--%s %q: want %s", f.Name, bad.GetValue(), want)
 }
 
 // eachCommand calls fn for the commands below root that are the program's own.

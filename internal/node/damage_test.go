@@ -77,10 +77,7 @@ func TestFlippedIndexRow(t *testing.T) {
 	refused, silent, told := 0, 0, 0
 	rnd := rand.New(rand.NewPCG(3, 0))
 	for range 30 {
-		f := Folder(t.TempDir())
-		if err := os.CopyFS(string(f), os.DirFS(string(w.folder))); err != nil {
-			t.Fatal(err)
-		}
+		f := Folder(cloneFolder(t, string(w.folder)))
 		row := flipIndexRow(t, f, rnd)
 		c, err := Fsck(t.Context(), f, func(string, uint64, uint64) {})
 		if err != nil || len(c.Damage) == 0 {

@@ -21,6 +21,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -187,7 +188,7 @@ func (f Folder) makeKey(name string) (crypto.Signer, error) {
 }
 
 func (f Folder) readKey(name string) (crypto.Signer, error) {
-	b, err := os.ReadFile(f.key(name))
+	b, err := readSecret(f.key(name))
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +200,7 @@ func (f Folder) readKey(name string) (crypto.Signer, error) {
 }
 
 func (f Folder) logSigner() (*checkpoint.Signer, error) {
-	b, err := os.ReadFile(f.key("log.skey"))
+	b, err := readSecret(f.key("log.skey"))
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			if _, err := os.Stat(f.charter()); err == nil {
@@ -253,6 +254,26 @@ func (f Folder) Charter() (*custody.Statement, *custody.Charter, error) {
 		return nil, nil, fmt.Errorf("%s/charter.json is not a charter", f.Trust())
 	}
 	return st, c, nil
+}
+
+// readSecret reads a file that only its owner may read, and refuses one that others
+// may too: whoever has a log's or a witness's key can sign a second history in its
+// name, and whoever has that of tokens is every party.
+func readSecret(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if mode := info.Mode(); !mode.IsRegular() || mode.Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%s has mode %v: a key must be a file that nobody but its owner can read or write "+
+			"(chmod 600, and think about who may have read it)", path, mode)
+	}
+	return io.ReadAll(f)
 }
 
 // writeNew writes a file that must not be there yet; a file that is there stays.

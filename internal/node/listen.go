@@ -6,9 +6,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -28,7 +30,7 @@ const drain = 10 * time.Second
 func Listen(ctx context.Context, srv *http.Server, addr string, files *TLS, conns int, failed <-chan error, ready func(addr string)) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return err
+		return cannotListen(addr, err)
 	}
 	bounded := boundConnections(l, conns)
 	l, srv.ConnState = bounded, bounded.watch
@@ -61,10 +63,33 @@ func Listen(ctx context.Context, srv *http.Server, addr string, files *TLS, conn
 	return cause
 }
 
+// cannotListen says why an address cannot be served at.
+func cannotListen(addr string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%s is in use already: stop what listens there, or choose another port", addr)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("this user may not listen at %s: choose a port above 1023", addr)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%s is not an address of this machine", addr)
+	}
+	return fmt.Errorf("%s cannot be listened at: want HOST:PORT with a port up to 65535, such as 127.0.0.1:8080", addr)
+}
+
+// unusable says what is wrong with a certificate and its key.
+func unusable(files *TLS, err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return fmt.Errorf("TLS: %w", err)
+	}
+	return fmt.Errorf("TLS: %s and %s are not a certificate chain and its private key, both in PEM: export them anew, "+
+		"the server's own certificate first", files.Cert, files.Key)
+}
+
 func tlsListener(l net.Listener, files *TLS) (net.Listener, error) {
 	cert, err := tls.LoadX509KeyPair(files.Cert, files.Key)
 	if err != nil {
-		return nil, fmt.Errorf("TLS certificate: %w", err)
+		return nil, unusable(files, err)
 	}
 	cfg := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	if files.ClientCA != "" {

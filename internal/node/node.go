@@ -305,6 +305,8 @@ func (n *Node) Tick(ctx context.Context) error { return n.ledger.Tick(ctx) }
 // Serve answers HTTP at addr until ctx ends, then finishes what is in flight.
 // ready is called with the address once the socket listens.
 func (n *Node) Serve(ctx context.Context, addr string, tls *TLS, ready func(addr string)) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop() // whatever ends it: Close waits for the control socket, too
 	if err := n.controlled(ctx); err != nil {
 		return err
 	}

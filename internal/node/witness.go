@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -176,25 +175,6 @@ func readWitnessKey(dir, name string) (*checkpoint.Signer, error) {
 		return nil, fmt.Errorf("the key in %s is that of %s, not of %s", path, s.VKey().Name, name)
 	}
 	return s, nil
-}
-
-// readSecret reads a file that only its owner may read, and refuses one that others
-// may too: whoever has a witness's key can cosign a second history in its name.
-func readSecret(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if mode := info.Mode(); !mode.IsRegular() || mode.Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s has mode %v: a key must be a file that nobody but its owner can read or write "+
-			"(chmod 600, and think about who may have read it)", path, mode)
-	}
-	return io.ReadAll(f)
 }
 
 // makeWitnessKey makes the key of a new witness.

@@ -127,12 +127,12 @@ func TestUnreadable(t *testing.T) {
 		"XML":            {"<?xml version='1.0'?><epcis:EPCISDocument/>", "invalid_epcis", "XML", 0},
 		"BOM":            {"\xef\xbb\xbf{}", "malformed_json", "byte order mark", 0},
 		"not an object":  {"\n[]", "invalid_epcis", "must be an object", 2},
-		"cut":            {good[:len(good)-3], "malformed_json", "unexpected EOF", 3},
+		"cut":            {good[:len(good)-3], "malformed_json", "ends too early", 3},
 		"trailing data":  {good + "\n{}", "malformed_json", "more after", 4},
-		"duplicate name": {"{\n\"type\":\"a\",\n\"type\":\"b\"}", "malformed_json", "duplicate", 3},
+		"duplicate name": {"{\n\"type\":\"a\",\n\"type\":\"b\"}", "malformed_json", "stands twice", 3},
 		"bad UTF-8":      {"{\"type\":\n\"\xff\"}", "malformed_json", "UTF-8", 2},
-		"comment":        {"{} // x", "malformed_json", "invalid character", 1},
-		"single quotes":  {"{\n'type':1}", "malformed_json", "invalid character", 2},
+		"comment":        {"{} // x", "malformed_json", "does not belong", 1},
+		"single quotes":  {"{\n'type':1}", "malformed_json", "does not belong", 2},
 		"too deep":       {strings.Repeat("[", 100), "malformed_json", "nested deeper", 0},
 	} {
 		d, err := Parse([]byte(c.doc))

@@ -3,10 +3,12 @@ package epcis
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"sort"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -128,7 +130,7 @@ func readTree(data []byte) (*node, *source, error) {
 			return n, r.src, nil
 		}
 		if err == nil {
-			err = errors.New("there is more after the document's end")
+			err = errMore
 		}
 	}
 	return nil, nil, r.malformed(err)
@@ -147,10 +149,26 @@ func (r *reader) malformed(err error) error {
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
+	detail := "the JSON is not valid"
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		detail = "the document ends too early"
+	case errors.Is(err, errMore):
+		detail = "there is more after the document's end"
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		detail = "a name stands twice in one object"
+	case off < len(r.data):
+		if c, size := utf8.DecodeRune(r.data[off:]); c == utf8.RuneError && size < 2 {
+			detail = "bytes that are not UTF-8"
+		} else {
+			detail = fmt.Sprintf("the character %q does not belong here", c)
+		}
+	}
 	line := r.src.line(off)
-	detail := strings.TrimPrefix(err.Error(), "jsontext: ")
 	return problem.New("malformed_json", field, "line %d: %s", line, detail).With("line", line)
 }
+
+var errMore = errors.New("more follows")
 
 func (r *reader) value(depth int) (*node, error) {
 	if depth > maxDepth {

@@ -217,7 +217,8 @@ func (s *storm) run(ctx context.Context, d time.Duration, clients int, party fun
 
 // TestOverloadCampaign prints goodput, latency and memory at 1, 5 and 20 times the clients
 // that the ledger serves well, beside 10,000 idle sockets, beside a greedy party, and
-// afterwards: FABTRAIL_OVERLOAD=10s (make overload). Clients and ledger share the machine.
+// afterwards, and fails where that is not what overload may do: FABTRAIL_OVERLOAD=10s
+// (make overload). Clients and ledger share the machine.
 func TestOverloadCampaign(t *testing.T) {
 	d, err := time.ParseDuration(os.Getenv("FABTRAIL_OVERLOAD"))
 	if err != nil {
@@ -240,9 +241,24 @@ func TestOverloadCampaign(t *testing.T) {
 	s.url = "http://" + at
 	all := func(c int) int { return c % parties }
 	polite := func(c int) int { return c % (parties - 1) }
+	var least uint64 // memory while it is not overloaded
 	show := func(name string, p, first phase) {
+		if least == 0 {
+			least = p.rss
+		}
 		t.Logf("%-34s %8.0f/s %5.0f %%  refused %7d  p50 %9s  p99 %9s  %4d MiB  (%d without Retry-After, %d other)", name, p.goodput,
 			100*p.goodput/first.goodput, p.refused, p.p50.Round(100*time.Microsecond), p.p99.Round(100*time.Microsecond), p.rss>>20, p.bare, p.failures)
+		for wrong, is := range map[string]bool{
+			"less than 90 % of the goodput":           p.goodput < .9*first.goodput,
+			"refusals without Retry-After":            p.bare > 0,
+			"answers that are neither yes nor no":     p.failures > 0,
+			"more than 256 MiB above what it needs":   p.rss > least+256<<20,
+			"accepted ones wait longer than a second": p.p99 > max(time.Second, 4*first.p99),
+		} {
+			if is {
+				t.Errorf("%s: %s", name, wrong)
+			}
+		}
 	}
 	s.run(ctx, d/2, base, all) // warm up
 	first := s.run(ctx, d, base, all)

@@ -79,6 +79,17 @@ func (o *onCluster) start(ctx context.Context, more ...string) {
 	var started struct{ URL string }
 	o.signer = background(o.t, &started, o.serveArgs(o.dir, more...)...)
 	o.s = o.connect(o.dir, started.URL, o.token)
+	for { // a new log serves before its charter is published
+		_, err := o.s.Remote.Checkpoint(ctx)
+		if err == nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			o.t.Fatal(err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 	o.holds(ctx)
 }
 
@@ -166,6 +177,7 @@ func TestCluster(t *testing.T) {
 	c := clustertest.Need(t)
 	t.Run("demo", func(t *testing.T) { demoed(t, c) })
 	t.Run("migrate", func(t *testing.T) { migrated(t, c) })
+	t.Run("paused", func(t *testing.T) { paused(t, c) })
 	t.Run("faults", func(t *testing.T) { faults(t, c) })
 	t.Run("lost", func(t *testing.T) { lost(t, c) }) // and with it the cluster
 }
@@ -233,6 +245,23 @@ func faults(t *testing.T, c *clustertest.Cluster) {
 // one signs, another one is refused.
 func (o *onCluster) fresh(ctx context.Context, r *replica) {
 	o.t.Helper()
+	old := o.dir
+	o.dir = o.standby()
+	o.fails(3, "--seen", o.serveArgs(o.dir)...)
+	o.start(ctx, "--seen", o.newest(ctx, r.s))
+	o.more(ctx, 20, func() {})
+	o.holds(ctx)
+	o.fails(1, "another node signs", o.serveArgs(old)...)
+	if code := o.signer.stop(); code != 0 && code != 130 {
+		o.t.Errorf("the standby ended with %d", code)
+	}
+	// The first one was away meanwhile: it takes what the standby has added.
+	o.dir = old
+}
+
+// standby makes a folder that has what signing takes, and no entries.
+func (o *onCluster) standby() string {
+	o.t.Helper()
 	standby := filepath.Join(o.t.TempDir(), "standby")
 	for _, dir := range []string{"keys", "trust"} {
 		copyFolder(o.t, filepath.Join(standby, dir), filepath.Join(o.dir, dir))
@@ -244,18 +273,47 @@ func (o *onCluster) fresh(ctx context.Context, r *replica) {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	old := o.dir
-	o.dir = standby
-	o.fails(3, "--seen", o.serveArgs(o.dir)...)
-	o.start(ctx, "--seen", o.newest(ctx, r.s))
+	return standby
+}
+
+// paused: a signing node stands still under load, PostgreSQL misses it, and a standby
+// goes on. When it comes to itself it adds and signs nothing more, and ends: what either
+// of them has acknowledged is in the one log that there is.
+func paused(t *testing.T, c *clustertest.Cluster) {
+	ctx := patience(t)
+	o := newOnCluster(t, c)
+	o.tree = o.newTree()
+	o.start(ctx)
+	o.enrol(ctx, o.s, o.dir)
 	o.more(ctx, 20, func() {})
 	o.holds(ctx)
-	o.fails(1, "another node signs", o.serveArgs(old)...)
-	if code := o.signer.stop(); code != 0 && code != 130 {
-		o.t.Errorf("the standby ended with %d", code)
-	}
-	// The first one was away meanwhile: it takes what the standby has added.
-	o.dir = old
+	standby, seen := o.standby(), o.newest(ctx, o.s)
+	var next *client.Submitter
+	o.more(ctx, 20, func() {
+		if err := errors.Join(o.signer.cmd.Process.Signal(syscall.SIGSTOP), c.DropLocks()); err != nil {
+			t.Fatal(err)
+		}
+		var started struct{ URL string }
+		background(t, &started, o.serveArgs(standby, "--seen", seen)...)
+		next = o.connect(standby, started.URL, o.token)
+		for range 10 {
+			r, err := next.Submit(ctx, o.next())
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.ack.add(r)
+		}
+		if err := o.signer.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		if code := o.signer.wait(); code != 1 {
+			t.Errorf("the node that was replaced ended with %d", code)
+		}
+	})
+	o.s = next
+	o.holds(ctx)
+	o.more(ctx, 10, func() {})
+	o.holds(ctx)
 }
 
 // restored: PostgreSQL is put back to an older backup. Nothing is signed any more,

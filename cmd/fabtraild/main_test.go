@@ -107,6 +107,14 @@ func (p *process) stop() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
+// wait waits until the process ends by itself, and returns its exit code.
+func (p *process) wait() int {
+	p.ended = true
+	_, _ = io.Copy(io.Discard, p.stdout)
+	_ = p.cmd.Wait()
+	return p.cmd.ProcessState.ExitCode()
+}
+
 // patience bounds a test that talks to processes.
 func patience(t *testing.T) context.Context {
 	t.Helper()

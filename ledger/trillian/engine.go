@@ -90,9 +90,10 @@ func (c *Config) defaults() error {
 	return nil
 }
 
-func (c *Config) credentials() (credentials.TransportCredentials, error) {
+// tlsConfig is nil for a connection that is not encrypted.
+func (c *Config) tlsConfig() (*tls.Config, error) {
 	if !c.TLS {
-		return insecure.NewCredentials(), nil
+		return nil, nil
 	}
 	t := &tls.Config{MinVersion: tls.VersionTLS13}
 	if c.CA != "" {
@@ -112,13 +113,28 @@ func (c *Config) credentials() (credentials.TransportCredentials, error) {
 		}
 		t.Certificates = []tls.Certificate{pair}
 	}
-	return credentials.NewTLS(t), nil
+	return t, nil
 }
 
-func dial(c *Config) (*grpc.ClientConn, error) {
-	creds, err := c.credentials()
+// dial prepares the connection. A log server that shows a certificate of somebody else
+// is an error at once, as no waiting makes it right; all else is left to the calls.
+func dial(ctx context.Context, c *Config) (*grpc.ClientConn, error) {
+	t, err := c.tlsConfig()
 	if err != nil {
 		return nil, err
+	}
+	creds := insecure.NewCredentials()
+	if t != nil {
+		creds = credentials.NewTLS(t)
+		call, cancel := context.WithTimeout(ctx, c.Call)
+		defer cancel()
+		conn, err := (&tls.Dialer{Config: t}).DialContext(call, "tcp", c.Addr)
+		if bad := (*tls.CertificateVerificationError)(nil); errors.As(err, &bad) {
+			return nil, fmt.Errorf("trillian: log server at %s: %w", c.Addr, err)
+		}
+		if err == nil {
+			_ = conn.Close() // it was only to see the certificate
+		}
 	}
 	return grpc.NewClient(c.Addr, grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(readBytes)))
@@ -137,7 +153,7 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 			err = errors.Join(err, e.Close())
 		}
 	}()
-	if e.conn, err = dial(&cfg); err != nil {
+	if e.conn, err = dial(ctx, &cfg); err != nil {
 		return nil, err
 	}
 	e.log = tpb.NewTrillianLogClient(e.conn)

@@ -135,6 +135,9 @@ func TestOneSigner(t *testing.T) {
 	if _, err := trillian.Open(ctx, cfg); !errors.Is(err, trillian.ErrSigned) {
 		t.Fatalf("a second signer: %v, want ErrSigned", err)
 	}
+	if v, err := a.LeaseParam("tcp_keepalives_idle"); err != nil || v != "10" {
+		t.Errorf("PostgreSQL misses a signer that has vanished after %q s: %v", v, err)
+	}
 	wrong := cfg
 	wrong.Origin = "other.test/log"
 	if err := a.DropLease(); err != nil { // as a network that has failed

@@ -24,7 +24,7 @@ func Init(ctx context.Context, cfg Config) (tree int64, err error) {
 	}
 	e := &Engine{cfg: cfg}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	if e.conn, err = dial(&cfg); err != nil {
+	if e.conn, err = dial(ctx, &cfg); err != nil {
 		return 0, err
 	}
 	e.log = tpb.NewTrillianLogClient(e.conn)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"fabtrail.dev/fabtrail/ledger"
 	"fabtrail.dev/fabtrail/ledger/entry"
@@ -21,6 +22,15 @@ var schema string
 
 // lockSpace keeps our advisory locks apart from those of others.
 const lockSpace = 0x6661627472616c
+
+// leaseParams are settings of PostgreSQL for the connection that holds the lock, unless
+// its URI has them: of a signing machine that has vanished PostgreSQL would know for
+// hours by its defaults, and keep a standby from taking over as long.
+var leaseParams = map[string]string{
+	"tcp_keepalives_idle":     "10", // s
+	"tcp_keepalives_interval": "5",  // s
+	"tcp_keepalives_count":    "3",
+}
 
 // store is what the engine keeps in PostgreSQL beside Trillian's own tables.
 type store struct {
@@ -136,7 +146,16 @@ func (s *store) giveUp(ctx context.Context, origin string, next int64) error {
 
 // lock opens the lease's connection and takes the advisory lock.
 func (s *store) lock(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, s.uri)
+	cfg, err := pgx.ParseConfig(s.uri)
+	if err != nil {
+		return fmt.Errorf("PostgreSQL address: %w", err)
+	}
+	for name, value := range leaseParams {
+		if cfg.RuntimeParams[name] == "" {
+			cfg.RuntimeParams[name] = value
+		}
+	}
+	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return fmt.Errorf("PostgreSQL: %w", err)
 	}
@@ -255,7 +274,12 @@ func (s *store) close() error {
 	defer s.mu.Unlock()
 	var err error
 	if s.lease != nil {
-		err = s.lease.Close(context.Background())
+		// PostgreSQL would see the end of the connection a moment later, and the next
+		// signer may be there already.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_, _ = s.lease.Exec(ctx, `SELECT pg_advisory_unlock($1)`, s.tree^lockSpace) // else it goes with the connection
+		err = s.lease.Close(ctx)
 		s.lease = nil
 	}
 	s.pool.Close()

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -231,6 +232,30 @@ func (c *Cluster) define(who *syscall.Credential) {
 		"--sequencer_interval="+c.opt.Interval.String(), "--batch_size="+strconv.Itoa(c.opt.Batch)), up: healthy(c.sigHTTP)}
 }
 
+// TLSServer starts one more log server, which shows a certificate, and returns its
+// address and what stops it.
+func (c *Cluster) TLSServer(cert, key string) (addr string, stop func(), err error) {
+	var rpc, web int
+	if rpc, err = freeport.Get(); err == nil {
+		web, err = freeport.Get()
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	addr = "127.0.0.1:" + strconv.Itoa(rpc)
+	p := &Process{name: "log server with TLS", dir: c.dir, path: c.Programs.LogServer,
+		args: []string{"--storage_system=postgresql", "--quota_system=noop", "--postgresql_uri=" + c.URI(), "--rpc_endpoint=" + addr,
+			"--http_endpoint=127.0.0.1:" + strconv.Itoa(web), "--tls_cert_file=" + cert, "--tls_key_file=" + key},
+		up: func() error {
+			conn, err := net.DialTimeout("tcp", addr, time.Second)
+			if err != nil {
+				return err
+			}
+			return conn.Close()
+		}}
+	return addr, func() { _ = p.Stop(syscall.SIGKILL) }, p.Start()
+}
+
 func (c *Cluster) createTables() error {
 	ctx := context.Background()
 	conn, err := pgx.Connect(ctx, c.database("postgres"))
@@ -346,6 +371,18 @@ func owner() (*syscall.Credential, error) {
 
 func attr(who *syscall.Credential) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Credential: who, Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
+
+// DropLocks ends the sessions of those who hold advisory locks, the signing nodes, as
+// PostgreSQL does with peers that have vanished.
+func (c *Cluster) DropLocks() error {
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, c.URI())
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+	return errors.Join(err, conn.Close(ctx))
 }
 
 // Leaves is the number of leaves in all trees.

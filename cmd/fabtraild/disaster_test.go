@@ -370,15 +370,6 @@ func flippedAt(at int) func([]byte) []byte {
 
 func gone([]byte) []byte { return nil }
 
-func flippedFile(path string) error {
-	b, err := os.ReadFile(path)
-	if err == nil {
-		b[len(b)/2] ^= 4
-		err = os.WriteFile(path, b, 0o600)
-	}
-	return err
-}
-
 // TestFsckCommand damages a ledger on disk in one way of each class: fsck names it by
 // class and index, in words and as JSON; --repair changes nothing and says what can be
 // made right and what to do else; --write makes it right, or changes nothing.

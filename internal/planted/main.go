@@ -67,7 +67,7 @@ func run(ctx context.Context, w io.Writer, only string, list bool) error {
 	caught, planted := 0, 0
 	for _, b := range bugs {
 		if list {
-			fmt.Fprintf(w, "| %s | `%s` | `%s` |\n", b.name, strings.TrimPrefix(b.pkg, "./"), b.test)
+			fmt.Fprint(w, b.row())
 			continue
 		}
 		if !match.MatchString(b.name) {
@@ -105,6 +105,11 @@ func run(ctx context.Context, w io.Writer, only string, list bool) error {
 		return errors.New("a test does not catch its bug")
 	}
 	return nil
+}
+
+// row is the bug's row of the table in docs/campaigns.md.
+func (b bug) row() string {
+	return fmt.Sprintf("| %s | `%s` | `%s` |\n", b.name, strings.TrimPrefix(b.pkg, "./"), b.test)
 }
 
 // try runs the bug's test with an overlay, or without one.

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestTable: every bug can be planted in the tree as it is, and its test exists.
+// TestTable: every bug can be planted in the tree as it is, its test exists, and the
+// documents list it.
 // Whether the test catches it is what make planted-bugs is for.
 func TestTable(t *testing.T) {
 	const root = "../.."
@@ -18,8 +19,15 @@ func TestTable(t *testing.T) {
 	if len(bugs) < 20 {
 		t.Errorf("only %d bugs", len(bugs))
 	}
+	docs, err := os.ReadFile(filepath.Join(root, "docs", "campaigns.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	names := map[string]bool{}
 	for _, b := range bugs {
+		if !strings.Contains(string(docs), b.row()) {
+			t.Errorf("docs/campaigns.md lacks the row\n%s", b.row())
+		}
 		if names[b.name] {
 			t.Errorf("two bugs are called %q", b.name)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -122,6 +123,7 @@ type serveFlags struct {
 	tlsCert, tlsKey, tlsC string
 	noFindings            bool
 	connections           int
+	proxies               []string
 	cluster               clusterFlags
 	follow                bool
 	seen                  []string
@@ -167,6 +169,7 @@ of the ledger's data folder a copy of DIR/trust alone.`,
 	fl.StringVar(&f.tlsKey, "tls-key", "", "private key of the certificate (PEM)")
 	fl.StringVar(&f.tlsC, "client-ca", "", "CA (PEM) of parties' client certificates: one with an enrolled key stands for its party")
 	fl.IntVar(&f.connections, "max-connections", node.DefaultConnections, "connections open at once; more take the place of those idle longest")
+	fl.StringArrayVar(&f.proxies, "trusted-proxy", nil, "addresses (CIDR) of reverse proxies whose X-Forwarded-For is believed; repeatable")
 	f.cluster.addEngine(fl)
 	fl.BoolVar(&f.follow, "follow", false, "serve reads only, following the node that signs; needs --engine trillian")
 	fl.StringArrayVar(&f.seen, "seen", nil, "file of a checkpoint that somebody holds: for a node without a journal that signs on a cluster, and no witnesses; repeatable")
@@ -181,6 +184,21 @@ func (f serveFlags) tls() *node.TLS {
 		return nil
 	}
 	return &node.TLS{Cert: f.tlsCert, Key: f.tlsKey, ClientCA: f.tlsC}
+}
+
+// trustedProxies reads --trusted-proxy: prefixes, or single addresses.
+func (f serveFlags) trustedProxies() (ps []netip.Prefix, err error) {
+	for _, s := range f.proxies {
+		p, err := netip.ParsePrefix(s)
+		if a, aerr := netip.ParseAddr(s); aerr == nil {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil || p != p.Masked() {
+			return nil, cli.Usagef("--trusted-proxy %q: want an address or a range such as 10.1.0.0/16", s)
+		}
+		ps = append(ps, p)
+	}
+	return ps, nil
 }
 
 func (f serveFlags) setPolicy() error {
@@ -212,13 +230,17 @@ func serve(c *cobra.Command, f serveFlags) error {
 	if f.follow && (cluster == nil || len(f.witnesses)+len(f.index) > 0) {
 		return cli.Usagef("--follow needs --engine trillian, and takes its witnesses from DIR/trust/policy.txt")
 	}
+	proxies, err := f.trustedProxies()
+	if err != nil {
+		return err
+	}
 	if err := f.setPolicy(); err != nil {
 		return err
 	}
 	log := logger(c)
 	n, err := node.Open(c.Context(), node.Config{
 		Folder: node.Folder(f.dir), Log: log, Cluster: cluster, Follow: f.follow, Seen: f.seen, JWKS: f.jwks, Issuer: f.issuer,
-		IssuerScopes: f.issuerScopes, IssuerParties: f.issuerParties, IssuerMethods: f.issuerMethods, NoDetector: f.noFindings, MaxConnections: f.connections,
+		IssuerScopes: f.issuerScopes, IssuerParties: f.issuerParties, IssuerMethods: f.issuerMethods, NoDetector: f.noFindings, MaxConnections: f.connections, Proxies: proxies,
 	})
 	if err != nil {
 		return err

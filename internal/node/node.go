@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -38,7 +39,10 @@ type Config struct {
 	Limits                                     api.Limits
 	// MaxConnections bounds the connections open at once; 0: DefaultConnections.
 	MaxConnections int
-	CosignWait     time.Duration // how long an append waits for the quorum; 0: the ledger's default
+	// Proxies are reverse proxies in front of the node: the address of a caller who
+	// comes through them is what the first of them has put into X-Forwarded-For.
+	Proxies    []netip.Prefix
+	CosignWait time.Duration // how long an append waits for the quorum; 0: the ledger's default
 	// NoDetector keeps the ledger from publishing findings of its own. They can
 	// still be read from its views.
 	NoDetector bool

@@ -51,6 +51,7 @@ func (n *Node) newAPI() (*api.API, error) {
 		Tokens: tokens, Submitter: n, Statements: n, Manifests: n, Entries: n, Proofs: n, Tiles: n,
 		Units: n, Parties: n, Findings: n, Trust: n, Health: n, Certificates: n,
 		Registry: n.registry, Limits: n.cfg.Limits, Log: n.cfg.Log,
+		ClientAddress: api.BehindProxies(n.cfg.Proxies),
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"fabtrail.dev/fabtrail/ledger"
 	"fabtrail.dev/fabtrail/ledger/ledgertest"
@@ -88,11 +89,31 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+// forgetful loses calls of Add before they arrive, and answers to calls that did.
+type forgetful struct {
+	ledger.Sequencer
+	calls *int // over restarts
+}
+
+// Add implements ledger.Sequencer.
+func (f forgetful) Add(ctx context.Context, first uint64, leaves []ledger.Leaf) error {
+	*f.calls++
+	if *f.calls%7 == 3 {
+		return ledgertest.ErrInjected
+	}
+	err := f.Sequencer.Add(ctx, first, leaves)
+	if err == nil && *f.calls%5 == 0 {
+		return ledgertest.ErrInjected
+	}
+	return err
+}
+
 // TestModel holds the engine against the naive model, and against the embedded
-// engine: same seed, same roots, same receipts.
+// engine: same seed, same roots, same receipts, over restarts and lost answers.
 func TestModel(t *testing.T) {
 	c := cluster(t)
 	const seed, ops = 11, 60
+	calls := 0
 	on := func(engine func() ledger.Sequencer, receipts map[string]string) func(m *ledgertest.Model) (*ledger.Ledger, error) {
 		fs, salts := vfs.NewMem(), ledgertest.Salts(seed)
 		w := ledgertest.NewCosigner("w", ledgertest.LogSigner(origin).VKey())
@@ -100,12 +121,12 @@ func TestModel(t *testing.T) {
 			m.Receipt = func(id, receipt string) { receipts[id] = receipt }
 			return ledger.Open(context.Background(), ledger.Config{Dir: "log", Origin: origin, Signer: ledgertest.LogSigner(origin),
 				App: ledgertest.App{}, FS: fs, Clock: m.Clock.Now, Rand: salts, PublishEvery: -1, Manual: true, RotateBytes: 20 << 10,
-				Cosigner: w, Policy: w.Policy(), Sequencer: engine()})
+				Cosigner: w, Policy: w.Policy(), Sequencer: engine(), SettlePause: time.Microsecond})
 		}
 	}
 	ours, theirs := map[string]string{}, map[string]string{}
 	cfg := c.Config(newTree(t, c, origin), origin)
-	got, err := ledgertest.RunModel(seed, ops, on(func() ledger.Sequencer { return open(t, cfg) }, ours))
+	got, err := ledgertest.RunModel(seed, ops, on(func() ledger.Sequencer { return forgetful{open(t, cfg), &calls} }, ours))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,6 +136,9 @@ func TestModel(t *testing.T) {
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Fatal("same seed, other roots than on the embedded engine")
+	}
+	if calls < ops/2 {
+		t.Fatalf("only %d calls of Add: none was lost", calls)
 	}
 	if len(ours) < ops || fmt.Sprint(ours) != fmt.Sprint(theirs) {
 		t.Fatalf("same seed, other receipts than on the embedded engine (%d and %d)", len(ours), len(theirs))

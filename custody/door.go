@@ -184,7 +184,7 @@ func countRow(u UnitRef, party string) string {
 type noEffectCount struct{ illegal, noted uint64 }
 
 func (r *run) loadCount(key string) (c noEffectCount) {
-	d := rowReader{b: r.st.Get(key)}
+	d := readRow(r.st.Get(key))
 	if len(d.b) > 0 {
 		c.illegal, c.noted = d.num(), d.num()
 	}

@@ -195,7 +195,7 @@ func inverses(zs []field.Element) {
 //
 // What it adds up is copied out of the tables first: one addition alone fills the
 // processor's window, so each would wait for its own memory, while copies wait
-// together. That is a fifth of the time when other work has the caches.
+// together: it takes 0.6 of the time when other work has the caches.
 func (t *keyTable) combine(out *coords, s, k []byte) {
 	var kd [keyDigits]int16
 	var sd [baseDigits]int16

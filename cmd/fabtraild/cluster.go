@@ -150,7 +150,7 @@ func migrateCmd() *cobra.Command {
 root, receipt and published note stays as it is. The data folder remains the
 signing node's, and serves reads as before. It may be cut short and run again.
 
-There is no way back but a backup from before: keep one.
+The way back is a backup: 'fabtraild restore' makes an embedded ledger of it.
 
 A ledger that is on a cluster already can be put into a new tree, or back into its own,
 when PostgreSQL is lost or has come back from an older backup: the folder of the node

@@ -219,10 +219,7 @@ func TestNoDesync(t *testing.T) {
 		"manifest that is late":  fmt.Sprintf("PUT /v1/manifests/%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n", zeroID, 100+len(hidden)) + typeOctets + tok + "{LATER" + hidden,
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newServer(t, generous, impatient, func(a *API, srv *http.Server) {
-				// The answer must get out, and there is none to headers that come late.
-				a.times.write, srv.ReadHeaderTimeout = time.Minute, time.Minute
-			})
+			s := newServer(t, generous, impatient)
 			conn, err := net.Dial("tcp", s.addr)
 			if err != nil {
 				t.Fatal(err)

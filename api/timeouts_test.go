@@ -17,9 +17,14 @@ import (
 // however long it takes, and assert no times.
 const soon = 20 * time.Millisecond
 
+// late stands for every time-out that must not come first, on however slow a machine.
+const late = time.Hour
+
+// impatient is about bodies only: the headers may take their time, and so may the
+// answer, or there would be none on a slow machine.
 func impatient(a *API, srv *http.Server) {
-	srv.ReadHeaderTimeout, srv.ReadTimeout = soon, soon
-	a.times = timeouts{handle: soon, upload: soon, line: soon, batch: time.Hour, write: soon}
+	srv.ReadHeaderTimeout, srv.ReadTimeout = late, soon
+	a.times = timeouts{handle: late, upload: soon, line: soon, batch: late, write: late}
 }
 
 // TestSlowCallers: who sends slowly is told so where HTTP allows it, and is cut
@@ -38,7 +43,11 @@ func TestSlowCallers(t *testing.T) {
 		{"later line of a batch", "POST /v1/statements/batch HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n" + typeLines + "\r\nTOKEN\r\n\r\n{\"name\":\"a\"}\n{", 200, `{"line":2,"status":400`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			s := newServer(t, generous, impatient)
+			s := newServer(t, generous, impatient, func(_ *API, srv *http.Server) {
+				if tc.status == 0 {
+					srv.ReadHeaderTimeout = soon
+				}
+			})
 			conn, err := net.Dial("tcp", s.addr)
 			if err != nil {
 				t.Fatal(err)
@@ -96,7 +105,7 @@ func TestSlowReader(t *testing.T) {
 // TestSlowLedger: an answer that takes too long is given up while there is time
 // to say so.
 func TestSlowLedger(t *testing.T) {
-	s := newServer(t, generous, impatient)
+	s := newServer(t, generous, func(a *API, _ *http.Server) { a.times.handle = soon })
 	s.unitWaits = true
 	r := s.do("GET", "/v1/units?uri=https%3A%2F%2Fx", "")
 	if r.status != 503 || r.problemType() != "overloaded" || r.header.Get("Retry-After") == "" {

@@ -175,7 +175,9 @@ func (o *onCluster) fails(code int, words string, args ...string) {
 // TestCluster runs a ledger on one cluster of real processes.
 func TestCluster(t *testing.T) {
 	c := clustertest.Need(t)
-	t.Run("demo", func(t *testing.T) { demoed(t, c) })
+	if !testing.Short() {
+		t.Run("demo", func(t *testing.T) { demoed(t, c) })
+	}
 	t.Run("migrate", func(t *testing.T) { migrated(t, c) })
 	t.Run("paused", func(t *testing.T) { paused(t, c) })
 	t.Run("faults", func(t *testing.T) { faults(t, c) })

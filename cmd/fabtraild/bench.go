@@ -85,6 +85,7 @@ func printBench(w io.Writer, r bench.Result) {
 	row("  alone               %10.2f ms p50 = %.1f x fsync (%.0f us)", r.LoneP50, r.LonePerFsync, r.Fsync)
 	row("  CPU                 %10.1f us each = %.2f signature checks", r.AppendCPU, r.AppendCPU/r.CheckCPU)
 	row("start                 %10.0f ms for a log of %d entries, %.0f ms of CPU", r.Start, r.LogBefore, r.StartCPU)
+	row("  after a crash       %10.0f ms, %.0f ms of CPU, with the index from its rows", r.Crash, r.CrashCPU)
 	row("disk                  %10.0f bytes per entry", r.BytesPerEntry)
 	row("memory                %10.0f MiB after the appends", r.RSS)
 	row("inclusion proofs      %10.0f /s on a core", r.InclusionPerS)

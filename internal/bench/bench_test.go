@@ -27,7 +27,7 @@ func TestRun(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.Fsck != "clean" || r.Appends != cfg.Entries || r.L <= 0 || r.Ratio <= 0 || r.P99 < r.P50 || r.BytesPerEntry < 500 || r.LogBefore < cfg.Log || r.Start <= 0 ||
+		if r.Fsck != "clean" || r.Appends != cfg.Entries || r.L <= 0 || r.Ratio <= 0 || r.P99 < r.P50 || r.BytesPerEntry < 500 || r.LogBefore < cfg.Log || r.Start <= 0 || r.Crash <= 0 ||
 			r.InclusionPerS <= 0 || r.VerifyChecks <= 0 || r.AnswersPerS <= 0 || r.Answer.Checks < 10 || r.AnswerKnown.Bytes >= r.Answer.Bytes {
 			t.Errorf("%+v", r)
 		}

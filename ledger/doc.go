@@ -26,8 +26,9 @@
 //	answer      makes the receipt and verifies it                       caller
 //
 // Each arrow is durable before the next begins, and nothing leaves the process
-// before its line. While a commit is synced the next is built; while witnesses
-// are asked, commits go on. After an error whose outcome is unknown the ledger
+// before its line. While a commit is synced the next is built; while an engine
+// that is a cluster integrates what is to be signed, it is given the next; while
+// witnesses are asked, commits go on. After an error whose outcome is unknown the ledger
 // stops for good (ErrFailed) and is opened anew: recovery takes the same path
 // into the database as a commit.
 //

@@ -22,40 +22,61 @@ type sealer struct {
 	root     entry.Hash     // and its root
 }
 
+// signAhead is how many commits may be durable and wait for a signature before theirs.
+const signAhead = 4
+
 // sealLoop is the sealer: commits become durable, verified and signed here, in
-// their order. After a failure it only answers.
+// their order. After a failure it only answers. An engine of others integrates leaves
+// after they are durable: the next commit is handed to it while a goroutine of the
+// sealer's waits for that, or the engine would stand still before each signature.
 func (l *Ledger) sealLoop() {
 	defer l.wg.Done()
 	defer close(l.sealed)
+	sign := l.signCommit
+	if l.cfg.Sequencer != nil {
+		waiting := make(chan *commit, signAhead)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for c := range waiting {
+				l.signCommit(c)
+			}
+		}()
+		defer func() { close(waiting); <-done }()
+		sign = func(c *commit) { waiting <- c }
+	}
 	for c := range l.commits {
-		if l.Err() == nil {
-			if err := l.sealCommit(c); err != nil {
+		if l.Err() == nil && len(c.entries) > 0 {
+			if err := l.persist(c); err != nil {
 				l.fail(err)
 			}
 		}
-		l.finish(c)
-		// After a failure nobody may have waited for Pebble's sync, which still
-		// writes its outcome into the batch: that one is left to the collector.
-		if l.Err() == nil {
-			if err := c.batch.Close(); err != nil {
-				l.fail(err)
-			}
+		sign(c)
+	}
+}
+
+// signCommit signs a commit that is durable, if it ends with an index commitment, and
+// answers who waits for it.
+func (l *Ledger) signCommit(c *commit) {
+	if l.Err() == nil && c.index {
+		if err := l.sealCommit(c); err != nil {
+			l.fail(err)
 		}
-		if l.sealing.Add(-1) == 0 {
-			l.queue.poke()
+	}
+	l.finish(c)
+	// After a failure nobody may have waited for Pebble's sync, which still
+	// writes its outcome into the batch: that one is left to the collector.
+	if l.Err() == nil {
+		if err := c.batch.Close(); err != nil {
+			l.fail(err)
 		}
+	}
+	if l.sealing.Add(-1) == 0 {
+		l.queue.poke()
 	}
 }
 
 func (l *Ledger) sealCommit(c *commit) error {
-	if len(c.entries) > 0 {
-		if err := l.persist(c); err != nil {
-			return err
-		}
-	}
-	if !c.index {
-		return nil
-	}
 	v, err := l.sign(c)
 	if err != nil {
 		return err
@@ -148,6 +169,9 @@ func (l *Ledger) sign(c *commit) (*View, error) {
 	size, root := c.head.Size, c.head.Root
 	if err := l.verify(size, root); err != nil {
 		return nil, fmt.Errorf("not signing size %d: %w", size, err)
+	}
+	if err := l.Err(); err != nil { // a later commit has failed meanwhile
+		return nil, err
 	}
 	note, err := l.signNote(size, root)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,10 +12,12 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	tpb "github.com/google/trillian"
+	"github.com/jackc/pgx/v5"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -55,25 +58,77 @@ func TestClusterRates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines, bytes := o.signed(ctx, nd, n)
-	t.Logf("%d statements in envelopes of %d bytes", n, bytes)
+	lines := o.signed(ctx, nd, n+1)
+	t.Logf("%d statements in envelopes of %d bytes", n, len(lines[0]))
+	appendAll(ctx, t, nd, lines[n:]) // the way is warm, and shows how many bytes a leaf has
+	bytes := o.leafBytes(ctx, tree)
 
-	before := plain(ctx, t, c, n, bytes)
-	start := time.Now()
-	appendAll(ctx, t, nd, lines)
-	ours := float64(n) / time.Since(start).Seconds()
-	after := plain(ctx, t, c, n, bytes)
-	load := (before + after) / 2
-	t.Logf("plain preordered load, 1000 leaves a call: %.0f/s before, %.0f/s after", before, after)
-	t.Logf("through our node: %.0f/s = %.2f of it", ours, ours/load)
+	before := measure(t, c, "plain preordered load, before", n, func() time.Duration { return plain(ctx, t, c, n, bytes) })
+	ours := measure(t, c, "through our node", n, func() time.Duration {
+		start := time.Now()
+		appendAll(ctx, t, nd, lines[:n])
+		return time.Since(start)
+	})
+	after := measure(t, c, "plain preordered load, after", n, func() time.Duration { return plain(ctx, t, c, n, bytes) })
+	t.Logf("share: %.2f by the clock, %.2f by processor time", 2*ours.rate/(before.rate+after.rate), (before.cpu+after.cpu)/(2*ours.cpu))
 	if err := nd.Close(); err != nil {
 		t.Fatal(err)
 	}
 	o.reads(ctx)
 }
 
+// rate is what a load came to: leaves a second, and microseconds of processor for one.
+type rate struct{ rate, cpu float64 }
+
+// measure runs a load of n leaves and says which processes worked for it.
+func measure(t *testing.T, c *clustertest.Cluster, name string, n int, load func() time.Duration) rate {
+	t.Helper()
+	was, err := c.CPU()
+	if err != nil {
+		t.Fatal(err)
+	}
+	here := processorTime(t)
+	took := load()
+	us := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(n) }
+	self := us(processorTime(t) - here)
+	now, err := c.CPU()
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := now.Minus(was)
+	r := rate{float64(n) / took.Seconds(), us(used.Postgres+used.Log+used.Signer) + self}
+	t.Logf("%s: %.0f/s; %.0f us of processor for a leaf: PostgreSQL %.0f, log server %.0f, log signer %.0f, this process %.0f",
+		name, r.rate, r.cpu, us(used.Postgres), us(used.Log), us(used.Signer), self)
+	return r
+}
+
+// processorTime is what this process has used.
+func processorTime(t *testing.T) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// leafBytes is how many bytes of extra data the newest statement has in the cluster.
+func (o *onCluster) leafBytes(ctx context.Context, tree int64) (n int) {
+	o.t.Helper()
+	conn, err := pgx.Connect(ctx, o.cluster.URI())
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	err = conn.QueryRow(ctx, `SELECT length(ExtraData) FROM LeafData JOIN SequencedLeafData USING (TreeId, LeafIdentityHash)
+		WHERE TreeId = $1 AND length(ExtraData) > 200 ORDER BY SequenceNumber DESC LIMIT 1`, tree).Scan(&n)
+	if err = errors.Join(err, conn.Close(ctx)); err != nil {
+		o.t.Fatal(err)
+	}
+	return n
+}
+
 // signed enrols a party and signs n statements.
-func (o *onCluster) signed(ctx context.Context, nd *node.Node, n int) (lines [][]byte, bytes int) {
+func (o *onCluster) signed(ctx context.Context, nd *node.Node, n int) (lines [][]byte) {
 	o.t.Helper()
 	ready := make(chan string, 1)
 	serving, stop := context.WithCancel(ctx)
@@ -85,7 +140,7 @@ func (o *onCluster) signed(ctx context.Context, nd *node.Node, n int) (lines [][
 	for i := range lines {
 		lines[i] = o.next()
 	}
-	return lines, len(lines[0])
+	return lines
 }
 
 const (
@@ -120,7 +175,7 @@ func appendAll(ctx context.Context, t *testing.T, nd *node.Node, lines [][]byte)
 
 // plain puts n leaves with extra data of so many bytes into a tree of its own, by
 // one writer as the cluster allows no faster, and waits until they are integrated.
-func plain(ctx context.Context, t *testing.T, c *clustertest.Cluster, n, bytes int) float64 {
+func plain(ctx context.Context, t *testing.T, c *clustertest.Cluster, n, bytes int) time.Duration {
 	t.Helper()
 	tree, err := c.NewTree("plain.test/load")
 	if err != nil {
@@ -160,7 +215,7 @@ func plain(ctx context.Context, t *testing.T, c *clustertest.Cluster, n, bytes i
 			t.Fatal(err)
 		}
 		if h.Size == uint64(n) {
-			return float64(n) / time.Since(start).Seconds()
+			return time.Since(start)
 		}
 		select {
 		case <-ctx.Done():

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -12,11 +13,13 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"fabtrail.dev/fabtrail/ledger"
 	"fabtrail.dev/fabtrail/ledger/ledgertest"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 // asVictim makes this test binary a process that works on a disk that fails. It is
@@ -27,6 +30,10 @@ const asVictim = "LEDGER_TEST_VICTIM"
 type order struct {
 	Dir  string
 	Plan map[int]ledgertest.DiskFault
+	// Manifest: once the ledger is open, the database cannot note what its tables are,
+	// and Pebble demands an end of the process.
+	Manifest bool
+	Fatal    string // "returns": Config.Fatal breaks its contract
 }
 
 // said is one line of a victim: an answer that a caller got, a checkpoint on its
@@ -55,6 +62,13 @@ func victim(command string) (code int) {
 		panic(err)
 	}
 	disk := ledgertest.NewFaultyDisk(vfs.Default, o.Plan)
+	var opened atomic.Bool
+	fs := errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if o.Manifest && opened.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite && strings.HasPrefix(filepath.Base(op.Path), "MANIFEST") {
+			return errors.New("injected")
+		}
+		return nil
+	}))
 	var mu sync.Mutex
 	out := json.NewEncoder(os.Stdout)
 	say := func(s said) {
@@ -65,12 +79,17 @@ func victim(command string) (code int) {
 		}
 	}
 	for half := range 2 {
-		cfg := victimConfig(o.Dir, disk, func(note []byte) error { say(said{Note: note}); return nil })
+		cfg := victimConfig(o.Dir, fs, func(note []byte) error { say(said{Note: note}); return nil })
 		cfg.Fatal = nil // the default: exit with 3
+		if o.Fatal == "returns" {
+			cfg.Fatal = func(string) {}
+		}
 		l, err := ledger.Open(context.Background(), cfg)
 		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			return 4
 		}
+		opened.Store(true)
 		var wg sync.WaitGroup
 		for g := range 2 {
 			wg.Go(func() {
@@ -112,6 +131,24 @@ func pebblePanics(trace string) bool {
 	return false
 }
 
+// runVictim runs a process that does as it is told, to its end.
+func runVictim(o order) (stdout []byte, stderr string, code int, err error) {
+	command, err := json.Marshal(o)
+	if err != nil {
+		return nil, "", -1, err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, "", -1, err
+	}
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), asVictim+"="+string(command))
+	var words bytes.Buffer
+	cmd.Stderr = &words
+	stdout, err = cmd.Output()
+	return stdout, words.String(), cmd.ProcessState.ExitCode(), err
+}
+
 // suffer runs a victim and checks what it has left, on a disk that is well again:
 // nothing that it said may be untrue.
 func suffer(dir string, plan map[int]ledgertest.DiskFault) (operations, code int, err error) {
@@ -120,42 +157,59 @@ func suffer(dir string, plan map[int]ledgertest.DiskFault) (operations, code int
 		return 0, 0, fmt.Errorf("plan %v is too long", plan)
 	}
 	defer os.RemoveAll(dir)
-	command, err := json.Marshal(order{dir, plan})
-	if err != nil {
-		return 0, 0, err
-	}
-	exe, err := os.Executable()
-	if err != nil {
-		return 0, 0, err
-	}
-	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), asVictim+"="+string(command))
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	code = cmd.ProcessState.ExitCode()
-	if code == 2 && pebblePanics(stderr.String()) {
+	out, stderr, code, err := runVictim(order{Dir: dir, Plan: plan})
+	if code == 2 && pebblePanics(stderr) {
 		code = 3 // an end like others
 	}
 	if code != 0 && code != 3 && code != 4 {
-		return 0, code, fmt.Errorf("the process ended with %d: %v: %.6000s", code, err, stderr.String())
+		return 0, code, fmt.Errorf("the process ended with %d: %v: %.6000s", code, err, stderr)
 	}
+	operations, err = keptWord(dir, out)
+	return operations, code, err
+}
+
+// keptWord checks that a ledger opens, on a disk that is well again, and that nothing
+// which a victim has said of it is untrue.
+func keptWord(dir string, out []byte) (operations int, err error) {
 	seen := ledgertest.NewWitnessed()
 	for line := range bytes.Lines(out) {
 		var s said
 		if err := json.Unmarshal(line, &s); err != nil {
-			return 0, code, err
+			return 0, err
 		}
 		if s.Answer != nil {
 			seen.Answer(*s.Answer)
 		}
 		if err := seen.Note(s.Note); err != nil {
-			return 0, code, err
+			return 0, err
 		}
 		operations = max(operations, s.Operations)
 	}
 	cfg := func(fs vfs.FS, seen *ledgertest.Witnessed) ledger.Config { return victimConfig(dir, fs, seen.Note) }
-	return operations, code, ledgertest.CheckDisk(ledgertest.NewFaultyDisk(vfs.Default, nil), seen, cfg, false)
+	return operations, ledgertest.CheckDisk(ledgertest.NewFaultyDisk(vfs.Default, nil), seen, cfg, false)
+}
+
+// TestPebbleEndsTheProcess: when Pebble says that it cannot go on, the process ends, and
+// nothing that it has said becomes untrue; also when Config.Fatal returns, which it must
+// not, or Pebble would work on with tables that no start will find.
+func TestPebbleEndsTheProcess(t *testing.T) {
+	for _, c := range []struct {
+		fatal string
+		code  int
+		words string
+	}{
+		{"", 3, "ledger: the store cannot go on: MANIFEST"},
+		{"returns", 2, "panic: ledger: Config.Fatal returned"},
+	} {
+		dir := t.TempDir()
+		out, stderr, code, _ := runVictim(order{Dir: dir, Manifest: true, Fatal: c.fatal})
+		if code != c.code || !strings.Contains(stderr, c.words) {
+			t.Errorf("Fatal %q: the process ended with %d, want %d: %.3000s", c.fatal, code, c.code, stderr)
+		}
+		if _, err := keptWord(dir, out); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // TestEveryIOError fails single write operations of database and journal, in each

@@ -89,15 +89,15 @@ func (p *coords) double() {
 }
 
 // digits writes a scalar (32 bytes, little-endian, below 2^253) in signed digits
-// of w bits, at most 8, each from 1-2^(w-1) to 2^(w-1), lowest first.
+// of w bits, at most 10, each from 1-2^(w-1) to 2^(w-1), lowest first.
 func digits(out []int16, s []byte, w uint) {
-	var wide [34]byte
+	var wide [35]byte
 	copy(wide[:], s)
 	carry, half := int16(0), int16(1)<<(w-1)
 	for i := range out {
 		at := uint(i) * w
-		two := uint16(wide[at/8]) | uint16(wide[at/8+1])<<8
-		d := int16(two>>(at%8)&(1<<w-1)) + carry
+		three := uint32(wide[at/8]) | uint32(wide[at/8+1])<<8 | uint32(wide[at/8+2])<<16
+		d := int16(three>>(at%8)&(1<<w-1)) + carry
 		carry = 0
 		if d > half {
 			d -= 2 * half
@@ -107,12 +107,9 @@ func digits(out []int16, s []byte, w uint) {
 	}
 }
 
-const (
-	baseBits, baseDigits = 8, 32
-	keyBits, keyDigits   = 6, 43 // even and odd digits share the tables
-)
+// baseTable holds the multiples 1 to 512 of [1024^i]B: 1.6 MB.
+const baseBits, baseDigits = 10, 26
 
-// baseTable holds the multiples 1 to 128 of [256^i]B: 480 KB.
 var baseTable = sync.OnceValue(func() *[baseDigits][1 << (baseBits - 1)]niels {
 	t := new([baseDigits][1 << (baseBits - 1)]niels)
 	rows := make([][]niels, baseDigits)
@@ -123,16 +120,31 @@ var baseTable = sync.OnceValue(func() *[baseDigits][1 << (baseBits - 1)]niels {
 	return t
 })
 
-// keyTable holds the multiples 1 to 32 of [4096^i](-A): 83 KB.
-type keyTable [(keyDigits + 1) / 2][1 << (keyBits - 1)]niels
+// shape is how a key's table is laid out: digits of so many bits, of which so many in
+// a row share a row of multiples, for as many doublings less one.
+type shape struct{ bits, share, digits uint }
 
-func newKeyTable(minusA *edwards25519.Point) *keyTable {
-	t := new(keyTable)
-	rows := make([][]niels, len(t))
-	for i := range rows {
-		rows[i] = t[i][:]
+var (
+	smallShape = shape{bits: 6, share: 2, digits: 43} // 22 rows of 32: 83 KB
+	largeShape = shape{bits: 8, share: 1, digits: 32} // 32 rows of 128: 480 KB
+)
+
+const maxDigits = 43
+
+// keyTable holds the multiples from 1 on of [2^(bits*share*i)](-A) in row i.
+type keyTable struct {
+	shape
+	rows [][]niels
+}
+
+func newKeyTable(minusA *edwards25519.Point, of shape) *keyTable {
+	t := &keyTable{of, make([][]niels, (of.digits+of.share-1)/of.share)}
+	half := 1 << (of.bits - 1)
+	all := make([]niels, len(t.rows)*half)
+	for i := range t.rows {
+		t.rows[i] = all[i*half : (i+1)*half]
 	}
-	multiples(minusA, rows, 2*keyBits)
+	multiples(minusA, t.rows, int(of.bits*of.share))
 	return t
 }
 
@@ -197,28 +209,29 @@ func inverses(zs []field.Element) {
 // processor's window, so each would wait for its own memory, while copies wait
 // together: it takes 0.6 of the time when other work has the caches.
 func (t *keyTable) combine(out *coords, s, k []byte) {
-	var kd [keyDigits]int16
+	var kd [maxDigits]int16
 	var sd [baseDigits]int16
-	digits(kd[:], k, keyBits)
+	digits(kd[:t.digits], k, t.bits)
 	digits(sd[:], s, baseBits)
-	var ofKey [keyDigits]niels
+	var ofKey [maxDigits]niels
 	var ofBase [baseDigits]niels
-	for i, d := range kd {
-		ofKey[i].gather(t[i/2][:], d)
+	for i := range t.digits {
+		ofKey[i].gather(t.rows[i/t.share], kd[i])
 	}
 	base := baseTable()
 	for i, d := range sd {
 		ofBase[i].gather(base[i][:], d)
 	}
 	out.zero()
-	for i := 1; i < keyDigits; i += 2 {
-		out.addMultiple(&ofKey[i], kd[i])
-	}
-	for range keyBits {
-		out.double()
-	}
-	for i := 0; i < keyDigits; i += 2 {
-		out.addMultiple(&ofKey[i], kd[i])
+	for first := t.share; first > 0; first-- {
+		for i := first - 1; i < t.digits; i += t.share {
+			out.addMultiple(&ofKey[i], kd[i])
+		}
+		if first > 1 {
+			for range t.bits {
+				out.double()
+			}
+		}
 	}
 	for i, d := range sd {
 		out.addMultiple(&ofBase[i], d)
@@ -286,17 +299,20 @@ type edMemo struct {
 }
 
 const (
-	// tableUses is how many signatures a key verifies before it gets a table, which
-	// costs about as much as ten checks and saves half of each.
-	tableUses = 32
-	// maxTables bounds the tables in memory: 21 MB.
-	maxTables = 256
+	// tableUses is how many signatures a key verifies before it gets a small table, which
+	// costs about as much as ten checks and saves half of each; largeUses for a large
+	// one, which costs some forty and saves a fifth of what is left.
+	tableUses, largeUses = 32, 2048
+	// maxTables bounds the tables in memory, to 21 MB, and maxLarge the large ones among
+	// them, to 15 MB more.
+	maxTables, maxLarge = 256, 32
 )
 
 // tables are the keys that have one now.
 var tables struct {
 	sync.Mutex
-	keys []*edMemo
+	keys  []*edMemo
+	large int
 }
 
 // tableOf returns the key's table, nil while it has none.
@@ -304,27 +320,43 @@ func (k *edMemo) tableOf(pub ed25519.PublicKey) *keyTable {
 	if k == nil {
 		return nil
 	}
-	if t := k.table.Load(); t != nil {
-		return t
+	t := k.table.Load()
+	if t != nil && t.share == largeShape.share {
+		return t // as busy as it gets: nothing is counted
 	}
-	if k.uses.Add(1) != tableUses {
-		return nil
+	switch k.uses.Add(1) {
+	case tableUses:
+		return k.build(pub, smallShape)
+	case largeUses:
+		return k.build(pub, largeShape)
 	}
+	return t
+}
+
+// build makes the key a table, while there is room for one of that shape.
+func (k *edMemo) build(pub ed25519.PublicKey, of shape) *keyTable {
 	a, err := new(edwards25519.Point).SetBytes(pub)
 	if err != nil {
 		return nil
 	}
-	t := newKeyTable(a.Negate(a))
 	tables.Lock()
 	defer tables.Unlock()
-	if len(tables.keys) >= maxTables { // all begin anew; those in use come back soon
-		for _, old := range tables.keys {
-			old.table.Store(nil)
-			old.uses.Store(0)
+	if of == largeShape {
+		if small := k.table.Load(); small == nil || tables.large == maxLarge {
+			return small // nil: all have begun anew meanwhile
 		}
-		tables.keys = tables.keys[:0]
+		tables.large++
+	} else {
+		if len(tables.keys) >= maxTables { // all begin anew; those in use come back soon
+			for _, old := range tables.keys {
+				old.table.Store(nil)
+				old.uses.Store(0)
+			}
+			tables.keys, tables.large = tables.keys[:0], 0
+		}
+		tables.keys = append(tables.keys, k)
 	}
-	tables.keys = append(tables.keys, k)
+	t := newKeyTable(a.Negate(a), of)
 	k.table.Store(t)
 	return t
 }

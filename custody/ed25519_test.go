@@ -42,17 +42,20 @@ func TestCombine(t *testing.T) {
 	}
 	a := new(edwards25519.Point).ScalarBaseMult(random())
 	minus := new(edwards25519.Point).Negate(a)
-	table := newKeyTable(minus)
+	tables := []*keyTable{newKeyTable(minus, smallShape), newKeyTable(minus, largeShape)}
 	for _, s := range scalars {
 		for _, k := range scalars {
-			var got coords
-			table.combine(&got, s.Bytes(), k.Bytes())
-			p, err := new(edwards25519.Point).SetExtendedCoordinates(&got.x, &got.y, &got.z, &got.t)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if want := new(edwards25519.Point).VarTimeDoubleScalarBaseMult(k, minus, s); p.Equal(want) != 1 {
-				t.Fatalf("[s]B - [k]A is wrong for s = %x, k = %x", s.Bytes(), k.Bytes())
+			want := new(edwards25519.Point).VarTimeDoubleScalarBaseMult(k, minus, s)
+			for _, table := range tables {
+				var got coords
+				table.combine(&got, s.Bytes(), k.Bytes())
+				p, err := new(edwards25519.Point).SetExtendedCoordinates(&got.x, &got.y, &got.z, &got.t)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if p.Equal(want) != 1 {
+					t.Fatalf("[s]B - [k]A is wrong for s = %x, k = %x with digits of %d bits", s.Bytes(), k.Bytes(), table.bits)
+				}
 			}
 		}
 	}
@@ -70,6 +73,8 @@ func TestTablesDecideAlike(t *testing.T) {
 	if memo.tableOf(pub) == nil {
 		t.Fatal("the key has no table")
 	}
+	busy := new(edMemo)
+	makeBusy(t, busy, pub)
 	torsion := smallOrder(t)
 	good, bad := 0, 0
 	for i := range 400 {
@@ -92,6 +97,9 @@ func TestTablesDecideAlike(t *testing.T) {
 		want := ed25519consensus.Verify(pub, message, sig)
 		if got := verifyEd25519(memo, pub, message, sig); got != want {
 			t.Fatalf("case %d: %t with a table, the library says %t", i%8, got, want)
+		}
+		if got := verifyEd25519(busy, pub, message, sig); got != want {
+			t.Fatalf("case %d: %t with a large table, the library says %t", i%8, got, want)
 		}
 		if got := verifyEd25519(nil, pub, message, sig); got != want {
 			t.Fatalf("case %d: %t without a table, the library says %t", i%8, got, want)
@@ -165,6 +173,18 @@ func plusOrder(s []byte) []byte {
 	return out
 }
 
+// makeBusy gives a key its large table.
+func makeBusy(tb testing.TB, k *edMemo, pub ed25519.PublicKey) {
+	tb.Helper()
+	for _, n := range []int32{tableUses, largeUses} {
+		k.uses.Store(n - 1)
+		k.tableOf(pub)
+	}
+	if t := k.table.Load(); t == nil || t.bits != largeShape.bits {
+		tb.Fatal("the key has no large table")
+	}
+}
+
 // Tables of keys that are no longer among the last are given up, and come back.
 func TestTablesAreBounded(t *testing.T) {
 	seed := [32]byte{9}
@@ -188,6 +208,25 @@ func TestTablesAreBounded(t *testing.T) {
 	if next.tableOf(pub) == nil || first.table.Load() != nil || len(tables.keys) != 1 {
 		t.Fatal("the tables are not bounded")
 	}
+	for i := range maxLarge + 1 {
+		m := new(edMemo)
+		for _, n := range []int32{tableUses, largeUses} {
+			m.uses.Store(n - 1)
+			m.tableOf(pub)
+		}
+		want := largeShape
+		if i == maxLarge {
+			want = smallShape
+		}
+		if got := m.table.Load(); got == nil || got.shape != want {
+			t.Fatalf("large table %d: got %+v, want %+v", i, got, want)
+		}
+	}
+	begun := new(edMemo) // had a table, and lost it between two uses
+	begun.uses.Store(largeUses - 1)
+	if begun.tableOf(pub) != nil {
+		t.Fatal("a key whose table was given up gets a large one that nobody counts")
+	}
 }
 
 func BenchmarkVerifyEd25519(b *testing.B) {
@@ -200,7 +239,7 @@ func BenchmarkVerifyEd25519(b *testing.B) {
 		seed[0] = byte(i)
 		key := ed25519.NewKeyFromSeed(seed[:])
 		memo := new(edMemo)
-		memo.uses.Store(tableUses - 1)
+		memo.uses.Store(tableUses - 1) // the first check makes a small table
 		pubs, sigs, memos = append(pubs, key.Public().(ed25519.PublicKey)), append(sigs, ed25519.Sign(key, message)), append(memos, memo)
 	}
 	b.Run("standard library", func(b *testing.B) {
@@ -217,29 +256,36 @@ func BenchmarkVerifyEd25519(b *testing.B) {
 			}
 		}
 	})
-	b.Run("table", func(b *testing.B) {
-		for i := 0; b.Loop(); i++ {
-			if !verifyEd25519(memos[i%16], pubs[i%16], message, sigs[i%16]) {
-				b.Fatal("bad")
+	for _, size := range []string{"small", "large"} {
+		if size == "large" {
+			for i, m := range memos {
+				makeBusy(b, m, pubs[i])
 			}
 		}
-	})
-	b.Run("tables, 64 at once", func(b *testing.B) {
-		for range b.N {
-			batch := newEdBatch(64)
-			for i := range 64 {
-				batch.add(memos[i%16], pubs[i%16], message, sigs[i%16])
+		b.Run(size+" table", func(b *testing.B) {
+			for i := 0; b.Loop(); i++ {
+				if !verifyEd25519(memos[i%16], pubs[i%16], message, sigs[i%16]) {
+					b.Fatal("bad")
+				}
 			}
-			if !batch.good() {
-				b.Fatal("bad")
+		})
+		b.Run(size+" tables, 64 at once", func(b *testing.B) {
+			for range b.N {
+				batch := newEdBatch(64)
+				for i := range 64 {
+					batch.add(memos[i%16], pubs[i%16], message, sigs[i%16])
+				}
+				if !batch.good() {
+					b.Fatal("bad")
+				}
 			}
-		}
-		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(64*b.N), "ns/signature")
-	})
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(64*b.N), "ns/signature")
+		})
+	}
 	b.Run("build", func(b *testing.B) {
 		p, _ := new(edwards25519.Point).SetBytes(pubs[0])
 		for b.Loop() {
-			newKeyTable(p)
+			newKeyTable(p, largeShape)
 		}
 	})
 	b.Run("consensus, 64 at once", func(b *testing.B) {

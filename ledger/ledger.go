@@ -32,6 +32,7 @@ type Ledger struct {
 	fromFile bool
 	seal     sealer // sealer
 	notes    notes  // publisher writes, all read
+	highs    highs
 
 	inflight  atomic.Int64
 	queue     queue

@@ -293,39 +293,14 @@ func (l *Ledger) receipt(i uint64, e entry.Entry, leaf entry.Hash) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	hs, err := l.t.inclusion(i, p.size)
+	hs, err := l.path(i, leaf, p)
 	if err != nil {
-		return nil, err
-	}
-	if root, ok := inclusionRoot(i, p.size, leaf, hs); !ok || root != p.root {
-		err := fmt.Errorf("%w: entry %d does not verify in the checkpoint of size %d", ErrDamaged, i, p.size)
-		l.fail(err)
+		if errors.Is(err, ErrDamaged) {
+			l.fail(err)
+		}
 		return nil, err
 	}
 	return checkpoint.Proof{Extra: e.Extra(), Index: i, Hashes: hs, Checkpoint: p.note}.Marshal(), nil
-}
-
-// inclusionRoot follows a proof from leaf to root, as RFC 9162 2.1.3.2 says.
-func inclusionRoot(i, size uint64, h entry.Hash, path []entry.Hash) (entry.Hash, bool) {
-	if i >= size {
-		return h, false
-	}
-	fn, sn := i, size-1
-	for k := range path {
-		if sn == 0 {
-			return h, false
-		}
-		if fn&1 == 1 || fn == sn {
-			h = hashChildren(&path[k], &h)
-			for fn&1 == 0 && fn != 0 {
-				fn, sn = fn>>1, sn>>1
-			}
-		} else {
-			h = hashChildren(&h, &path[k])
-		}
-		fn, sn = fn>>1, sn>>1
-	}
-	return h, sn == 0
 }
 
 // Receipt returns the answer that the first submission of this statement got or

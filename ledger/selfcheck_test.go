@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"fabtrail.dev/fabtrail/ledger"
+	"fabtrail.dev/fabtrail/ledger/checkpoint"
 	"fabtrail.dev/fabtrail/ledger/ledgertest"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -72,6 +74,41 @@ func TestReceiptIsVerified(t *testing.T) {
 	}
 	l.FlipEdge(0, 1)
 	if r, err := l.Receipt(sub.ID); !errors.Is(err, ledger.ErrDamaged) || r.Receipt != nil {
+		t.Fatalf("%+v, %v, want damage", r, err)
+	}
+	<-l.Failed()
+}
+
+// TestReceiptsShareTheirPath: what receipts of one publication share of their way to the
+// root is verified once, the rest for each; they are those that each would have alone.
+func TestReceiptsShareTheirPath(t *testing.T) {
+	l := open(t, config(vfs.NewMem()))
+	defer func() { _ = l.Close() }()
+	var subs []ledger.Submission
+	for i := range 150 {
+		subs = append(subs, ledgertest.Submission(fmt.Sprint(i)))
+	}
+	for at := 0; at < len(subs); at += 75 {
+		for k, r := range l.Append(context.Background(), subs[at:at+75]) {
+			if r.Err != nil {
+				t.Fatal(r.Err)
+			}
+			p, err := checkpoint.ParseProof(r.Receipt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := l.Published().Inclusion(r.Index)
+			if err != nil || !slices.Equal(p.Hashes, want) {
+				t.Fatalf("entry %d, line %d: the path is not that of the tree (%v)", r.Index, k, err)
+			}
+		}
+	}
+	first, err := l.Receipt(subs[32].ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.FlipEdge(0, int(first.Index^1)) // its neighbour, whose hash begins its path
+	if r, err := l.Receipt(subs[32].ID); !errors.Is(err, ledger.ErrDamaged) || r.Receipt != nil {
 		t.Fatalf("%+v, %v, want damage", r, err)
 	}
 	<-l.Failed()

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -26,16 +25,7 @@ type indexRow struct {
 	tail []uint64
 }
 
-// appendIndexes writes ascending indexes: the first, then differences.
-func appendIndexes(b []byte, idx []uint64) []byte {
-	var prev uint64
-	for _, i := range idx {
-		b = binary.AppendUvarint(b, i-prev)
-		prev = i
-	}
-	return b
-}
-
+// parseIndexes reads ascending indexes: the first, then differences.
 func parseIndexes(b []byte) ([]uint64, error) {
 	out := make([]uint64, 0, 4)
 	var prev uint64
@@ -50,8 +40,6 @@ func parseIndexes(b []byte) ([]uint64, error) {
 	}
 	return out, nil
 }
-
-func (r indexRow) marshal() []byte { return appendIndexes(r.list.AppendTo(nil), r.tail) }
 
 func parseRow(b []byte) (indexRow, error) {
 	list, rest, err := unitindex.ReadList(b)
@@ -161,41 +149,57 @@ func (r *rows) Scan(prefix entry.Hash, bits int, fn func(topic, value entry.Hash
 // to be kept.
 func (r *rows) scan(it *pebble.Iterator, prefix entry.Hash, bits int, fn func(topic, value entry.Hash, row []byte) error) error {
 	for ok := it.SeekGE(keyHash(keyRow, prefix)); ok; ok = it.Next() {
-		k := it.Key()
-		if len(k) != 33 {
-			return fmt.Errorf("%w: index row with a key of %d bytes", ErrDamaged, len(k))
+		row, err := rowAt(it, &prefix, bits)
+		if err != nil {
+			return err
 		}
-		topic := entry.Hash(k[1:])
-		if !samePrefix(&topic, &prefix, bits) {
+		if row.topic == nil {
 			break
 		}
-		v, err := it.ValueAndErr()
-		if err != nil {
-			return fmt.Errorf("%w: index row: %w", ErrDamaged, err)
-		}
-		value, last, err := rowValue(v)
-		if err != nil {
-			return fmt.Errorf("topic %s: %w", topic, err)
-		}
-		if last >= r.covers {
+		if row.last >= r.covers {
+			topic := *row.topic
 			if r.newer != nil {
 				r.newer(topic)
 			}
 			var had bool
-			if value, had, err = r.cut(topic, v); err != nil {
+			if row.value, had, err = r.cut(topic, row.bytes); err != nil {
 				return err
 			} else if !had {
 				continue
 			}
 		}
-		if err := fn(topic, value, v); err != nil {
+		if err := fn(*row.topic, row.value, row.bytes); err != nil {
 			return err
 		}
 	}
-	if err := it.Error(); err != nil {
-		return fmt.Errorf("%w: index rows: %w", ErrDamaged, err)
+	return readError(it)
+}
+
+// seenRow is an index row at which an iterator is: valid until that moves on.
+type seenRow struct {
+	topic *entry.Hash // nil if the row has another prefix
+	value entry.Hash
+	last  uint64 // newest index
+	bytes []byte
+}
+
+func rowAt(it *pebble.Iterator, prefix *entry.Hash, bits int) (r seenRow, err error) {
+	k := it.Key()
+	if len(k) != 33 {
+		return r, fmt.Errorf("%w: index row with a key of %d bytes", ErrDamaged, len(k))
 	}
-	return nil
+	topic := (*entry.Hash)(k[1:])
+	if !samePrefix(topic, prefix, bits) {
+		return r, nil
+	}
+	if r.bytes, err = it.ValueAndErr(); err != nil {
+		return r, fmt.Errorf("%w: index row: %w", ErrDamaged, err)
+	}
+	if r.value, r.last, err = rowValue(r.bytes); err != nil {
+		return r, fmt.Errorf("topic %s: %w", topic, err)
+	}
+	r.topic = topic
+	return r, nil
 }
 
 // cut returns the value that a row had when the index covered [0, covers).
@@ -273,39 +277,19 @@ type indexer struct {
 	tip     *unitindex.Tree
 	pending []topicRef // of entries [covers, size), in log order
 	uncov   [][]byte   // keyUncov rows to delete with the next commitment
-	read    bucketRows // of the commitment in the making
+	growth  growth     // the commitment in the making
 }
 
 // advance computes the index over [0, covers) and stages its rows. The entries'
 // leaf hashes come with the pending elements.
 func (x *indexer) advance(b *pebble.Batch, covers uint64) (entry.Hash, error) {
-	// An entry stands once in a list, so topic and index make one order.
-	slices.SortFunc(x.pending, func(a, c topicRef) int {
-		if o := bytes.Compare(a.topic[:], c.topic[:]); o != 0 {
-			return o
-		}
-		return cmp.Compare(a.ref.Index, c.ref.Index)
-	})
-	old := &rows{s: x.s, t: x.t, covers: x.covers}
-	read := &x.read
-	read.begin(x.tip, old)
-	changes := make([]unitindex.Change, 0, len(x.pending))
-	err := read.load(x.pending)
-	for i := 0; err == nil && i < len(x.pending); {
-		j := i + 1
-		for j < len(x.pending) && x.pending[j].topic == x.pending[i].topic {
-			j++
-		}
-		var c unitindex.Change
-		c, err = x.grow(b, read.next(&x.pending[i].topic), x.pending[i:j])
-		changes = append(changes, c)
-		i = j
-	}
-	var next *unitindex.Tree
+	g := &x.growth
+	g.begin(x.pending, &rows{s: x.s, t: x.t, covers: x.covers})
+	next, err := x.tip.Grow(g.topics, g.open)
 	if err == nil {
-		next, err = x.tip.Update(read, changes)
+		err = g.stage(b)
 	}
-	if err = errors.Join(err, old.close()); err != nil {
+	if err = errors.Join(err, g.end()); err != nil {
 		return entry.Hash{}, err
 	}
 	for _, k := range x.uncov {
@@ -316,33 +300,6 @@ func (x *indexer) advance(b *pebble.Batch, covers uint64) (entry.Hash, error) {
 	x.tip, x.covers = next, covers
 	x.pending, x.uncov = x.pending[:0], x.uncov[:0]
 	return next.Root(), nil
-}
-
-// grow stages one topic's row with its new elements; v is the row so far, nil if
-// the topic is new.
-func (x *indexer) grow(b *pebble.Batch, v []byte, add []topicRef) (unitindex.Change, error) {
-	topic := add[0].topic
-	var row indexRow
-	if v != nil {
-		var err error
-		if row, err = parseRow(v); err != nil {
-			return unitindex.Change{}, fmt.Errorf("topic %s: %w", topic, err)
-		}
-	}
-	refs := make([]unitindex.Ref, len(add))
-	for i := range add {
-		refs[i] = add[i].ref
-		if len(row.tail) == chunkLen {
-			chunk := (row.list.Count()+uint64(i))/chunkLen - 1
-			if err := b.Set(chunkKey(topic, chunk), appendIndexes(nil, row.tail), nil); err != nil {
-				return unitindex.Change{}, err
-			}
-			row.tail = row.tail[:0]
-		}
-		row.tail = append(row.tail, add[i].ref.Index)
-	}
-	row.list = row.list.Append(refs...)
-	return unitindex.Change{Topic: topic, Value: row.list.Value()}, b.Set(keyHash(keyRow, topic), row.marshal(), nil)
 }
 
 // encodeTopics writes the keyUncov row of entries from first on: per entry that

@@ -126,8 +126,9 @@ type bench struct {
 	folder node.Folder
 	world  *world
 	res    *Result
-	filled uint64 // topics of our own in the index
-	opened took   // of the last opening of the node
+	filled uint64        // topics of our own in the index
+	opened took          // of the last opening of the node
+	around func(on bool) // if not nil, called before and after what index measures
 }
 
 // took is what something cost, in milliseconds.

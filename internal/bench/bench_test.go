@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/pprof"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -164,20 +165,114 @@ func BenchmarkAppend(b *testing.B) {
 	b.ReportMetric(w.res.AppendCPU/us((before+after)/2), "checks/append")
 }
 
-// BenchmarkIndex is for profiles: commitments of 4,096 topics, on a million.
-func BenchmarkIndex(b *testing.B) {
-	w := &bench{ctx: b.Context(), folder: node.Folder(filepath.Join(b.TempDir(), "data")), res: &Result{CheckCPU: 1},
-		cfg: Config{Progress: func(string, uint64, uint64) {}, Prefill: 1_000_000}}
+// filled is a ledger with FABTRAIL_INDEX_TOPICS topics (default a million) in its index;
+// FABTRAIL_INDEX_DIR keeps it from one run to the next.
+func filled(b *testing.B) *bench {
+	b.Helper()
+	topics := uint64(1_000_000)
+	if s := os.Getenv("FABTRAIL_INDEX_TOPICS"); s != "" {
+		var err error
+		if topics, err = strconv.ParseUint(s, 10, 64); err != nil {
+			b.Fatal(err)
+		}
+	}
+	dir := os.Getenv("FABTRAIL_INDEX_DIR")
+	if dir == "" {
+		dir = b.TempDir()
+	}
+	w := &bench{ctx: b.Context(), folder: node.Folder(filepath.Join(dir, "data")), res: &Result{CheckCPU: 1},
+		cfg: Config{Progress: func(string, uint64, uint64) {}, Prefill: topics}}
+	count := filepath.Join(dir, "topics")
+	b.Cleanup(func() {
+		if err := os.WriteFile(count, fmt.Append(nil, w.filled), 0o600); err != nil {
+			b.Error(err)
+		}
+	})
+	if n, err := os.ReadFile(count); err == nil {
+		if w.filled, err = strconv.ParseUint(string(n), 10, 64); err != nil {
+			b.Fatal(err)
+		}
+		return w
+	}
 	for _, step := range []func() error{w.found, w.fill} {
 		if err := step(); err != nil {
 			b.Fatal(err)
 		}
 	}
-	for b.Loop() {
-		if err := w.index(); err != nil {
+	return w
+}
+
+// someSigned are statements to check.
+func someSigned(b *testing.B) (flat []signed) {
+	b.Helper()
+	w := &bench{ctx: b.Context(), folder: node.Folder(filepath.Join(b.TempDir(), "data")), res: new(Result), cfg: Config{Progress: func(string, uint64, uint64) {}}}
+	if err := w.found(); err != nil {
+		b.Fatal(err)
+	}
+	pairs, err := w.world.pairs(firstLone, 256, func(uint64, uint64) {})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, p := range pairs {
+		flat = append(flat, p[:]...)
+	}
+	return flat
+}
+
+// profile writes a CPU profile of what runs between two calls.
+func profile(b *testing.B, name string) (onOff func(on bool)) {
+	b.Helper()
+	return func(on bool) {
+		if !on {
+			pprof.StopCPUProfile()
+			return
+		}
+		f, err := os.Create(name)
+		if err == nil {
+			err = pprof.StartCPUProfile(f)
+		}
+		if err != nil {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkIndex is for profiles: commitments of 4,096 topics, and what a check costs
+// before and after. FABTRAIL_INDEX_PROFILE names a file for a CPU profile of the
+// commitments alone.
+func BenchmarkIndex(b *testing.B) {
+	w := filled(b)
+	if name := os.Getenv("FABTRAIL_INDEX_PROFILE"); name != "" {
+		w.around = profile(b, name)
+	}
+	sample := someSigned(b)
+	for b.Loop() {
+		_, before := checks(sample, time.Second)
+		if err := w.index(); err != nil {
+			b.Fatal(err)
+		}
+		_, after := checks(sample, time.Second)
+		b.ReportMetric(w.res.TopicCPU/us((before+after)/2), "checks/topic")
+	}
 	b.ReportMetric(w.res.TopicCPU, "cpu-us/topic")
 	b.ReportMetric(w.res.IndexBytes, "B/topic")
+	b.ReportMetric(w.res.FillRSS, "MiB")
+}
+
+// BenchmarkStart is for profiles of a start after a clean end.
+func BenchmarkStart(b *testing.B) {
+	w := filled(b)
+	if err := w.start(); err != nil {
+		b.Fatal(err)
+	}
+	sample := someSigned(b)
+	_, check := checks(sample, time.Second)
+	for b.Loop() {
+		if err := w.open(func(*node.Node) error { return nil }); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(w.opened.wall, "ms")
+		b.ReportMetric(w.opened.cpu, "cpu-ms")
+	}
+	b.ReportMetric(us(check), "us/check")
 }

@@ -214,7 +214,14 @@ func (b *bench) index() error {
 		if b.filled < smallIndex {
 			commits = 2
 		}
+		around := b.around
+		if around == nil {
+			around = func(bool) {}
+		}
 		for round := range 2 + commits {
+			if round == 2 { // the first warm the caches
+				around(true)
+			}
 			var subs []ledger.Submission
 			old := b.filled
 			for range indexEntries {
@@ -230,11 +237,12 @@ func (b *bench) index() error {
 			if err := add(b, l, subs); err != nil {
 				return err
 			}
-			if round >= 2 { // the first warm the caches
+			if round >= 2 {
 				used += us(cpu() - before)
 				topics += indexEntries * indexTopics
 			}
 		}
+		around(false)
 		before := cpu()
 		if err := l.Settle(b.ctx); err != nil {
 			return err

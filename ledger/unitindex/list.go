@@ -26,7 +26,8 @@ func malformed(format string, a ...any) error {
 
 // List is the state of a topic's list from which it can grow: its length and
 // one hash per set bit of the length. The zero List is empty. A List is a value
-// that is never written to: copies may be kept and grown independently.
+// that is never written to: copies may be kept and grown independently, unless Read
+// and Push are called, which reuse its memory.
 type List struct {
 	count    uint64
 	frontier []entry.Hash // perfect subtrees of [0, count), largest first
@@ -44,6 +45,25 @@ func (l List) Append(refs ...Ref) List {
 	}
 	return out
 }
+
+// Push adds one element in place.
+func (l *List) Push(ref Ref) { l.push(hashRef(ref), 0) }
+
+// Read is ReadList in place.
+func (l *List) Read(b []byte) (rest []byte, err error) {
+	count, hashes, rest, err := cutList(b)
+	if err != nil {
+		return nil, err
+	}
+	l.count, l.frontier = count, l.frontier[:0]
+	for ; len(hashes) > 0; hashes = hashes[32:] {
+		l.frontier = append(l.frontier, entry.Hash(hashes))
+	}
+	return rest, nil
+}
+
+// Reset makes l empty, and keeps its memory.
+func (l *List) Reset() { l.count, l.frontier = 0, l.frontier[:0] }
 
 // grown returns a copy that has room for extra hashes.
 func (l List) grown(extra int) List {
@@ -124,13 +144,10 @@ func ParseList(b []byte) (List, error) {
 // ReadList reads a list off the front of b and returns what follows it. The
 // list does not share memory with b.
 func ReadList(b []byte) (List, []byte, error) {
-	count, hashes, rest, err := cutList(b)
+	var l List
+	rest, err := l.Read(b)
 	if err != nil {
 		return List{}, nil, err
-	}
-	l := List{count: count, frontier: make([]entry.Hash, len(hashes)/32)}
-	for i := range l.frontier {
-		copy(l.frontier[i][:], hashes[i*32:])
 	}
 	return l, rest, nil
 }

@@ -156,7 +156,7 @@ func (t *Tree) Update(rows Rows, changed []Change) (*Tree, error) {
 	if err := sortLeaves(leaves); err != nil {
 		return nil, err
 	}
-	return t.pass(rows, overlay, leaves)
+	return t.pass(&pass{open: func() (Grower, error) { return scanner{rows}, nil }}, leaves)
 }
 
 // Rebase returns the tree of other rows, which differ from those of t at most
@@ -170,7 +170,7 @@ func (t *Tree) Rebase(rows Rows, touched []entry.Hash, n uint64) (*Tree, error) 
 	}
 	slices.SortFunc(leaves, compareLeaves)
 	leaves = slices.CompactFunc(leaves, func(a, b leaf) bool { return a.topic == b.topic })
-	out, err := t.pass(rows, reread, leaves)
+	out, err := t.pass(&pass{rows: rows, mode: reread}, leaves)
 	if err != nil {
 		return nil, err
 	}
@@ -178,8 +178,9 @@ func (t *Tree) Rebase(rows Rows, touched []entry.Hash, n uint64) (*Tree, error) 
 	return out, nil
 }
 
-func (t *Tree) pass(rows Rows, mode mode, leaves []leaf) (*Tree, error) {
-	p := &pass{rows: rows, mode: mode, tokens: make(chan struct{}, runtime.GOMAXPROCS(0)-1)}
+func (t *Tree) pass(p *pass, leaves []leaf) (*Tree, error) {
+	p.tokens = make(chan struct{}, runtime.GOMAXPROCS(0)-1)
+	p.end = cap(leaves)
 	top, added, err := p.apply(new(worker), t.top, entry.Hash{}, 0, leaves)
 	if err != nil {
 		return nil, err
@@ -208,22 +209,27 @@ func sortLeaves(leaves []leaf) error {
 type mode int
 
 const (
-	overlay mode = iota // rows are the old contents: check, then lay the changes over
+	overlay mode = iota // a Grower shows the old contents: check, then lay the changes over
 	reread              // rows are the new contents: take them; changes only say where
 	replace             // changes are the new contents; there are no rows
 )
 
 // pass is one run of changes through a tree.
 type pass struct {
-	rows   Rows
 	mode   mode
-	tokens chan struct{} // one per goroutine beside the caller's
+	rows   Rows                   // of reread
+	open   func() (Grower, error) // of overlay
+	tokens chan struct{}          // one per goroutine beside the caller's
+	end    int                    // capacity of all changes, which tells the place of some among them
 }
 
 // worker holds the buffers of one goroutine.
 type worker struct {
-	old, merged []leaf
-	out         builder
+	grower Grower // of overlay, once it is needed
+	at     Bucket
+	old    []leaf
+	merged []leaf
+	out    builder
 }
 
 // apply runs the sorted, non-empty changes, all under prefix, through s. It
@@ -325,28 +331,46 @@ func (p *pass) fork(left, right []leaf) bool {
 
 // bucket adds what becomes of a bucket to the worker's builder.
 func (p *pass) bucket(w *worker, hash, prefix entry.Hash, depth int, changes []leaf) (part, int, error) {
-	if p.mode == replace || p.mode == overlay && hash.IsZero() {
-		hashLeaves(changes)
-		return w.out.grow(changes, depth), len(changes), nil
-	}
 	var err error
-	if w.old, err = scan(p.rows, prefix, depth, w.old[:0]); err != nil {
-		return part{}, 0, err
-	}
-	hashLeaves(w.old)
-	if p.mode == reread {
+	switch p.mode {
+	case reread:
+		if w.old, err = scan(p.rows, prefix, depth, w.old[:0]); err != nil {
+			return part{}, 0, err
+		}
+		hashLeaves(w.old)
 		return w.out.grow(w.old, depth), 0, nil
+	case overlay:
+		if err = p.grow(w, hash, prefix, depth, changes); err != nil {
+			return part{}, 0, err
+		}
 	}
 	hashLeaves(changes)
-	before, after, added := both(w.old, changes)
-	if before != hash {
-		return part{}, 0, &RowsError{prefix, depth, fmt.Sprintf("%d rows with another hash", len(w.old))}
+	if p.mode == replace || hash.IsZero() {
+		return w.out.grow(changes, depth), len(changes), nil
 	}
-	if len(w.old)+added <= bucketMax {
+	old := w.at.old
+	hashLeaves(old)
+	before, after, added := both(old, changes)
+	if before != hash {
+		return part{}, 0, &RowsError{prefix, depth, fmt.Sprintf("%d rows with another hash", len(old))}
+	}
+	if len(old)+added <= bucketMax {
 		return w.out.bucket(after), added, nil
 	}
-	w.merged = merge(w.merged[:0], w.old, changes)
+	w.merged = merge(w.merged[:0], old, changes)
 	return w.out.grow(w.merged, depth), added, nil
+}
+
+// grow has the worker's Grower read a bucket and make the values of its changes.
+func (p *pass) grow(w *worker, hash, prefix entry.Hash, depth int, changes []leaf) (err error) {
+	if w.grower == nil {
+		if w.grower, err = p.open(); err != nil {
+			return err
+		}
+	}
+	from := p.end - cap(changes)
+	w.at = Bucket{Prefix: prefix, Bits: depth, New: hash.IsZero(), From: from, To: from + len(changes), old: w.at.old[:0], changes: changes}
+	return w.grower.Grow(&w.at)
 }
 
 // both returns the hashes of the trees of old and of old with changes laid over

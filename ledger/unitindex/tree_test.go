@@ -378,7 +378,7 @@ func TestForkedPass(t *testing.T) {
 		if err := sortLeaves(leaves); err != nil {
 			t.Fatal(err)
 		}
-		p := &pass{rows: rows, mode: overlay, tokens: make(chan struct{}, 7)}
+		p := &pass{open: func() (Grower, error) { return scanner{rows}, nil }, tokens: make(chan struct{}, 7), end: cap(leaves)}
 		top, added, err := p.apply(new(worker), tree.top, entry.Hash{}, 0, leaves)
 		if err != nil || len(p.tokens) != 0 {
 			t.Fatalf("%v, %d goroutines not given back", err, len(p.tokens))

@@ -48,7 +48,13 @@ const (
 	addBytes  = 3 << 20
 	addLeaves = 4096
 	readMost  = 1024
-	readBytes = 256 << 20
+
+	// A new tree grows in small calls first, and PostgreSQL is told how large it
+	// has become whenever it has grown fourfold: see learn in schema.sql.
+	firstLeaves = 256
+	learnFirst  = 1024
+	learnLast   = 1 << 16
+	readBytes   = 256 << 20
 )
 
 // Pauses between two questions whether leaves are integrated, and between two
@@ -66,6 +72,8 @@ type Engine struct {
 	conn  *grpc.ClientConn
 	log   tpb.TrillianLogClient
 	store *store
+
+	learn uint64 // size at which the planner looks at the tables next; Add alone uses it
 
 	mu     sync.Mutex
 	end    uint64 // leaves that are committed, as far as is known
@@ -172,6 +180,9 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	if err != nil {
 		return nil, err
 	}
+	for e.learn = learnFirst; e.learn <= e.end; {
+		e.learn *= 4
+	}
 	_, err = e.Head(ctx)
 	return e, err
 }
@@ -219,7 +230,8 @@ func (e *Engine) patiently(ctx context.Context, what string, try func(ctx contex
 
 // final reports that trying again is in vain.
 func final(err error) bool {
-	if errors.Is(err, ledger.ErrBroken) || errors.Is(err, ErrSigned) || errors.Is(err, errNotPrepared) || errors.Is(err, entry.ErrMalformed) {
+	if errors.Is(err, ledger.ErrBroken) || errors.Is(err, ErrSigned) || errors.Is(err, errNotPrepared) || errors.Is(err, entry.ErrMalformed) ||
+		pgSays(err, pgRefused...) || pgSays(err, pgUnprepared...) || pgSays(err, pgForbidden...) {
 		return true
 	}
 	switch status.Code(err) {
@@ -300,14 +312,31 @@ func (e *Engine) Add(ctx context.Context, first uint64, leaves []ledger.Leaf) er
 		return err
 	}
 	for len(leaves) > 0 {
-		n := e.chunk(leaves)
+		n := e.chunk(leaves, end)
 		if err := e.send(ctx, end, leaves[:n], sums[:n]); err != nil {
 			return err
 		}
 		end += uint64(n)
 		leaves, sums = leaves[n:], sums[n:]
+		e.grown(ctx, end)
 	}
 	return nil
+}
+
+// grown has the planner look at tables that have grown so much that its plans are wrong.
+// Without, all goes on, if slowly.
+func (e *Engine) grown(ctx context.Context, end uint64) {
+	if end < e.learn || e.learn > learnLast {
+		return
+	}
+	for e.learn <= end {
+		e.learn *= 4
+	}
+	call, cancel := context.WithTimeout(ctx, e.cfg.Call)
+	defer cancel()
+	if err := e.store.learn(call); err != nil {
+		e.cfg.Logf("trillian: PostgreSQL's planner does not know that the tree has grown, which may be slow: %v", err)
+	}
 }
 
 // settled is the number of leaves committed. After a failed call it asks
@@ -335,11 +364,15 @@ func (e *Engine) set(end uint64, unsure bool) {
 	e.end, e.unsure = end, unsure
 }
 
-// chunk is how many of the leaves go into one call.
-func (e *Engine) chunk(leaves []ledger.Leaf) int {
+// chunk is how many of the leaves go into one call, to a tree that has end of them.
+func (e *Engine) chunk(leaves []ledger.Leaf, end uint64) int {
+	most := addLeaves
+	if end < learnFirst {
+		most = firstLeaves
+	}
 	const around = extraHeader + entry.LeafSize + 32 + 32 // fields and their headers
 	n, bytes := 0, 0
-	for n < len(leaves) && n < addLeaves {
+	for n < len(leaves) && n < most {
 		if bytes += len(leaves[n].Cargo) + around; n > 0 && bytes > addBytes {
 			break
 		}

@@ -16,3 +16,6 @@ func (e *Engine) DropLease() error {
 	defer e.store.mu.Unlock()
 	return e.store.lease.Close(context.Background())
 }
+
+// Learn has the planner look at the tables.
+func (e *Engine) Learn(ctx context.Context) error { return e.store.learn(ctx) }

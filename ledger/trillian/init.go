@@ -78,6 +78,7 @@ func TreeOf(ctx context.Context, cfg Config) (tree int64, err error) {
 	err = e.patiently(ctx, "looking for the tree", func(ctx context.Context) (bool, error) {
 		var n int
 		err := e.store.pool.QueryRow(ctx, `SELECT count(*), COALESCE(min(tree_id), 0) FROM fabtrail.signer WHERE origin = $1`, cfg.Origin).Scan(&n, &tree)
+		err = e.store.unfit(err)
 		if err == nil && n != 1 {
 			err = fmt.Errorf("the cluster %w: %d trees are of log %q; name one", errNotPrepared, n, cfg.Origin)
 		}

@@ -48,11 +48,13 @@ func TestRoles(t *testing.T) {
 		return own
 	}
 	e := open(t, as("signer"))
-	defer e.Close()
 	for range 2 { // the second time it is read back
 		if err := e.Add(ctx, 0, []ledger.Leaf{ledgertest.Leaf(0), ledgertest.Leaf(1)}); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := e.Learn(ctx); err != nil {
+		t.Fatal(err)
 	}
 	if _, err := e.Share(ctx, 2, []byte("note")); err != nil {
 		t.Fatal(err)
@@ -75,11 +77,15 @@ func TestRoles(t *testing.T) {
 	if err := r.PutNotes(ctx, []trillian.Note{{Size: 3, First: []byte("x"), Latest: []byte("x")}}); err == nil || !strings.Contains(err.Error(), "permission denied") {
 		t.Errorf("a replica writes notes: %v", err)
 	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
 	follow.ReadOnly = false
-	follow.Patience = 1
 	if e, err := trillian.Open(ctx, follow); err == nil {
 		_ = e.Close()
 		t.Error("a replica's role signs")
+	} else if !strings.Contains(err.Error(), "give it the rights") { // at once, without waiting for better times
+		t.Errorf("a role without rights: %v", err)
 	}
 	for role, sql := range map[string]string{
 		"signer":  "UPDATE LeafData SET LeafValue = ''",

@@ -50,6 +50,25 @@ $$;
 
 REVOKE ALL ON FUNCTION fabtrail.settle() FROM PUBLIC;
 
+-- The signer of the cluster joins the newest leaves of a tree with their data. A tree
+-- that the planner has no statistics of, as it is new beside another one, would count as
+-- one of a leaf or two, and each leaf of the join would be looked for among all of the
+-- tree: minutes instead of milliseconds. Without statistics of this column it is a share
+-- of the whole table, and each leaf is looked up by its key.
+ALTER TABLE LeafData ALTER COLUMN TreeId SET STATISTICS 0;
+ALTER TABLE SequencedLeafData ALTER COLUMN TreeId SET STATISTICS 0;
+
+-- Tells the planner, and all plans that are kept, how large the tables have become. A
+-- plan for empty ones would be kept until PostgreSQL looks at them of itself, after minutes.
+CREATE OR REPLACE FUNCTION fabtrail.learn() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+  ANALYZE LeafData, SequencedLeafData;
+END;
+$$;
+
+REVOKE ALL ON FUNCTION fabtrail.learn() FROM PUBLIC;
+
 DROP TRIGGER IF EXISTS fabtrail_fence ON LeafData;
 
 CREATE TRIGGER fabtrail_fence AFTER INSERT ON LeafData

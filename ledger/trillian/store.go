@@ -8,12 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"fabtrail.dev/fabtrail/ledger"
 	"fabtrail.dev/fabtrail/ledger/entry"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -94,6 +96,7 @@ func (s *store) take(ctx context.Context, origin string) (end uint64, err error)
 		return 0, err
 	}
 	host, _ := os.Hostname()
+	defer func() { err = s.unfit(err) }()
 	err = pgx.BeginFunc(ctx, s.lease, func(tx pgx.Tx) error {
 		// What is adding leaves holds locks of these tables until it has committed.
 		if _, err := tx.Exec(ctx, `SELECT fabtrail.settle()`); err != nil {
@@ -115,6 +118,39 @@ func (s *store) take(ctx context.Context, origin string) (end uint64, err error)
 		return err
 	})
 	return end, err
+}
+
+// Error codes of PostgreSQL (appendix A of its manual) that waiting does not cure.
+var (
+	pgUnprepared = []string{"42883", "42P01", "3F000"} // no such function, table, schema
+	pgForbidden  = []string{"42501"}
+	pgRefused    = []string{"28000", "28P01", "3D000"} // role, password, database
+)
+
+// pgSays reports whether PostgreSQL answered with one of these codes.
+func pgSays(err error, codes ...string) bool {
+	p := (*pgconn.PgError)(nil)
+	return errors.As(err, &p) && slices.Contains(codes, p.Code)
+}
+
+// unfit says what to do about a database that is not prepared, or was by an earlier
+// version, and about a role without the rights that it needs.
+func (s *store) unfit(err error) error {
+	switch {
+	case pgSays(err, pgUnprepared...):
+		return fmt.Errorf("the database %w by this version: run 'fabtraild trillian init' with the ledger's --data, or its --tree and --origin, as the role that owns the database: %w",
+			errNotPrepared, err)
+	case pgSays(err, pgForbidden...):
+		return fmt.Errorf("the database %w and this role: give it the rights that the page on operations names: %w", errNotPrepared, err)
+	default:
+		return err
+	}
+}
+
+// learn makes the planner look at Trillian's tables.
+func (s *store) learn(ctx context.Context) error {
+	_, err := s.pool.Exec(ctx, `SELECT fabtrail.learn()`)
+	return s.unfit(err)
 }
 
 // hold keeps others from becoming the tree's signer, without becoming it.

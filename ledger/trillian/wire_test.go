@@ -61,7 +61,7 @@ func TestChunks(t *testing.T) {
 			leaves[i].Cargo = make([]byte, rapid.IntRange(0, 300<<10).Draw(t, "bytes"))
 		}
 		for len(leaves) > 0 {
-			n := (&Engine{}).chunk(leaves)
+			n := (&Engine{}).chunk(leaves, learnFirst)
 			bytes := 0
 			for i := range leaves[:n] {
 				bytes += len(leaves[i].Cargo)

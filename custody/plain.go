@@ -2,6 +2,7 @@ package custody
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"strings"
 
 	"fabtrail.dev/fabtrail/ledger/entry"
@@ -62,12 +63,23 @@ var plainByte = func() (t [256]bool) {
 	return t
 }()
 
+// eightPlain reports whether all eight bytes of w are plainByte: what is below n sets its
+// highest bit when n is taken from it, the lowest such byte surely.
+func eightPlain(w uint64) bool {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	quote, slash, del := w^ones*'"', w^ones*'\\', w^ones*0x7f
+	return (w|(w-ones*' ')|(quote-ones)|(slash-ones)|(del-ones))&high == 0
+}
+
 // str reads a string and returns what is between the quotes.
 func (p *plain) str() (s []byte, ok bool) {
 	if !p.take('"') {
 		return nil, false
 	}
 	from := p.at
+	for p.at+8 <= len(p.b) && eightPlain(binary.LittleEndian.Uint64(p.b[p.at:])) {
+		p.at += 8
+	}
 	for p.at < len(p.b) && plainByte[p.b[p.at]] {
 		p.at++
 	}

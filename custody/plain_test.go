@@ -3,6 +3,7 @@ package custody
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"math/rand/v2"
 	"reflect"
 	"strings"
@@ -200,5 +201,20 @@ func checkBase64(t *testing.T, s string) {
 	got, err := decodeBase64(s)
 	if (err == nil) != canonical || canonical && !bytes.Equal(got, want) {
 		t.Errorf("%q: read as %x, %v; canonical: %t", s, got, err, canonical)
+	}
+}
+
+// Eight bytes at once are judged like each by itself.
+func TestEightPlain(t *testing.T) {
+	for c := range 256 {
+		for other := range 256 {
+			for at := range 8 {
+				b := []byte("abcdefgh")
+				b[at], b[(at+3)%8] = byte(c), byte(other)
+				if got, want := eightPlain(binary.LittleEndian.Uint64(b)), plainByte[c] && plainByte[other]; got != want {
+					t.Fatalf("%q: %t, want %t", b, got, want)
+				}
+			}
+		}
 	}
 }

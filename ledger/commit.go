@@ -377,7 +377,8 @@ func (w *writer) stage(c *commit) error {
 		}
 	}
 	c.head = headRow{Size: w.edge.size, Root: w.edge.root(), Time: w.time,
-		Covers: w.index.covers, IndexRoot: w.index.tip.Root(), Topics: w.index.tip.Len()}
+		Covers: w.index.covers, IndexRoot: w.index.tip.Root(), Topics: w.index.tip.Len(),
+		Waiting: uint64(len(w.index.pending)), Counted: true}
 	for _, f := range full {
 		w.t.cache.put(f.id, f.t)
 	}

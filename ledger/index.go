@@ -352,8 +352,14 @@ func parseTopics(first uint64, b []byte) ([]topicRef, error) {
 	return out, nil
 }
 
-// loadPending reads the topics of entries that no commitment covers yet.
+// loadPending reads the topics of entries that no commitment covers yet. They are as
+// many as the head row says: a row that is lost would make the next commitment false,
+// and nothing else would tell.
 func (x *indexer) loadPending() error {
+	head, err := x.s.head()
+	if err != nil {
+		return err
+	}
 	it, err := x.s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{keyUncov}, UpperBound: []byte{keyUncov + 1}})
 	if err != nil {
 		return err
@@ -377,5 +383,11 @@ func (x *indexer) loadPending() error {
 		x.pending = append(x.pending, refs...)
 		x.uncov = append(x.uncov, append([]byte(nil), k...))
 	}
-	return readError(it)
+	if err := readError(it); err != nil {
+		return err
+	}
+	if n := uint64(len(x.pending)); head.Counted && n != head.Waiting {
+		return fmt.Errorf("%w: the entries from %d to %d have %d topics in the database, want %d", ErrDamaged, head.Covers, head.Size, n, head.Waiting)
+	}
+	return nil
 }

@@ -63,23 +63,36 @@ type headRow struct {
 	Covers    uint64     // index rows hold the entries [0, Covers)
 	IndexRoot entry.Hash // of the index over [0, Covers)
 	Topics    uint64     // rows of the index
+	// Waiting is how many topics the entries [Covers, Size) have, each counted with
+	// each entry: what the keyUncov rows must amount to. Databases of before 2026-11-22
+	// do not say, and the engine's own do not: then Counted is false.
+	Waiting uint64
+	Counted bool
 }
 
-const headLen = 8 + 32 + 8 + 8 + 32 + 8
+const headLen = 8 + 32 + 8 + 8 + 32 + 8 // and 8 if Counted
 
 func (h headRow) marshal() []byte {
-	b := make([]byte, 0, headLen)
+	b := make([]byte, 0, headLen+8)
 	b = binary.BigEndian.AppendUint64(b, h.Size)
 	b = append(b, h.Root[:]...)
 	b = binary.BigEndian.AppendUint64(b, h.Time)
 	b = binary.BigEndian.AppendUint64(b, h.Covers)
 	b = append(b, h.IndexRoot[:]...)
-	return binary.BigEndian.AppendUint64(b, h.Topics)
+	b = binary.BigEndian.AppendUint64(b, h.Topics)
+	if h.Counted {
+		b = binary.BigEndian.AppendUint64(b, h.Waiting)
+	}
+	return b
 }
 
 func parseHead(b []byte) (h headRow, err error) {
-	if len(b) != headLen {
-		return h, fmt.Errorf("%w: head row has %d bytes, want %d", ErrDamaged, len(b), headLen)
+	switch len(b) {
+	case headLen:
+	case headLen + 8:
+		h.Waiting, h.Counted = binary.BigEndian.Uint64(b[headLen:]), true
+	default:
+		return h, fmt.Errorf("%w: head row has %d bytes, want %d", ErrDamaged, len(b), headLen+8)
 	}
 	h.Size = binary.BigEndian.Uint64(b)
 	copy(h.Root[:], b[8:])

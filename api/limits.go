@@ -142,7 +142,10 @@ func (l *limiter) enter(c class) (leave func(), err error) {
 	}, nil
 }
 
-// enterParty counts a request of the party in, unless it has too many of the class.
+// enterParty counts a request of the party in, unless it has too many of the class: more
+// than a party ever may, or as many as there are places left. So a few parties that take
+// all they can leave places for others: n of them have a part of n+1 each, and the last
+// part is free (Choudhury and Hahne, Dynamic Queue Length Thresholds, 1998).
 func (l *limiter) enterParty(c class, party string) (leave func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -151,8 +154,9 @@ func (l *limiter) enterParty(c class, party string) (leave func(), err error) {
 	if most == 0 {
 		return func() {}, nil
 	}
-	if l.byParty[key] >= most {
-		return nil, problem.New("rate_limited", "", "as many requests of this party as may be are being served: %d", most).
+	// This request has its place already.
+	if have := l.byParty[key]; have >= most || have > 0 && have >= l.max[c]-l.inFlight[c] {
+		return nil, problem.New("rate_limited", "", "as many requests of this party as may be are being served: %d", l.byParty[key]).
 			WithHint("wait for them to end; send many statements as a batch").With("retryAfter", 1)
 	}
 	l.byParty[key]++

@@ -112,6 +112,56 @@ func TestStatementsOfOneParty(t *testing.T) {
 	}
 }
 
+// TestPlacesForOthers: parties that take all they can get leave places for one that
+// comes later; who has none gets one as long as there is any.
+func TestPlacesForOthers(t *testing.T) {
+	for _, tc := range []struct{ places, perParty, greedy, each, left int }{
+		{512, 128, 1, 128, 384},
+		{512, 128, 3, 128, 128},
+		{512, 128, 4, 103, 100}, // the last one finds a place less than the first
+		{512, 128, 12, 40, 32},
+		{512, 128, 100, 6, 0},
+		{8, 2, 3, 2, 2},
+		{1, 2, 2, 1, 0},
+	} {
+		l := newLimiter(Limits{WriteInFlight: tc.places, WritePerParty: tc.perParty}.withDefaults(), time.Now)
+		var most, all int
+		enter := func(party string) bool {
+			leave, err := l.enter(classWrite)
+			if err != nil {
+				return false
+			}
+			if _, err := l.enterParty(classWrite, party); err != nil {
+				leave()
+				return false
+			}
+			all++
+			return true
+		}
+		for range tc.places { // in turn, as they come
+			for p := range tc.greedy {
+				enter(fmt.Sprint(p))
+			}
+		}
+		for p := range tc.greedy {
+			most = max(most, l.byParty[partyClass{fmt.Sprint(p), classWrite}])
+		}
+		if left := tc.places - all; most > tc.each || left < tc.left {
+			t.Errorf("%+v: a party has %d, %d places are left", tc, most, left)
+		}
+		if got := enter("late"); got != (all-b2i(got) < tc.places) {
+			t.Errorf("%+v: who comes later gets a place: %v, with %d taken", tc, got, all)
+		}
+	}
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // TestRates plays each rate to its end and waits as long as Retry-After says.
 func TestRates(t *testing.T) {
 	limits := generous

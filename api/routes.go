@@ -120,14 +120,15 @@ func (a *API) serve(r route) echo.HandlerFunc {
 		if err != nil {
 			return err
 		}
-		if err := a.allow(c, r.class, who); err != nil {
-			return err
-		}
 		gone, err := a.limits.enterParty(r.class, who.Party)
 		if err != nil {
 			return err
 		}
 		defer gone()
+		// Last, since it uses something up: who finds no place may come again for free.
+		if err := a.allow(c, r.class, who); err != nil {
+			return err
+		}
 		in := &call{Context: c, who: who}
 		if r.query != nil {
 			if in.query, err = parseQuery(req.URL.RawQuery, r.query); err != nil {

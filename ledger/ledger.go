@@ -435,7 +435,9 @@ func (w *writer) uncovered() bool {
 
 // idle reports that nothing is waiting and nothing is being sealed, so that an
 // index commitment now is shared by all who could share it.
-func (l *Ledger) idle() bool { return l.sealing.Load() == 0 && l.queue.empty() }
+func (l *Ledger) idle() bool {
+	return l.sealing.Load() == 0 && l.queue.empty() && (l.cfg.Coming == nil || !l.cfg.Coming())
+}
 
 // step makes one commit of the items and hands it to the sealer. With due it
 // ends with an index commitment if any entry waits for one; forced asks for one

@@ -21,6 +21,7 @@ import (
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/go-json-experiment/json"
 
@@ -56,7 +57,7 @@ func Open(dir string) (*View, error) { return OpenFS(dir, vfs.Default) }
 
 // OpenFS is Open on a file system of the caller's choice.
 func OpenFS(dir string, fs vfs.FS) (*View, error) {
-	db, err := pebble.Open(dir, &pebble.Options{FS: fs, FormatMajorVersion: pebble.FormatNewest, Logger: silent{}})
+	db, err := pebble.Open(dir, options(fs))
 	if err != nil {
 		return nil, fmt.Errorf("opening the views: %w", err)
 	}
@@ -65,6 +66,21 @@ func OpenFS(dir string, fs vfs.FS) (*View, error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	return v, nil
+}
+
+// What the views may take of memory. The fold asks for many rows that are not there (is this
+// unit new?): without filters each such question would read a block of every level.
+const (
+	cacheBytes = 32 << 20
+	memTable   = 16 << 20
+)
+
+func options(fs vfs.FS) *pebble.Options {
+	o := &pebble.Options{FS: fs, FormatMajorVersion: pebble.FormatNewest, Logger: silent{}, CacheSize: cacheBytes, MemTableSize: memTable}
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	return o
 }
 
 func (v *View) load() error {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,6 +76,7 @@ type Node struct {
 	members  *answer.Manifests
 	entries  *answer.Entries
 	lists    *answer.Lists
+	turns    *turns
 	operator *operator         // nil in a read replica
 	engine   *trillian.Engine  // nil with the embedded engine; the ledger closes it
 	followed atomic.Int64      // when a read replica last reached the cluster, Unix nanoseconds
@@ -129,7 +131,7 @@ func open(ctx context.Context, cfg Config, before func() error) (*Node, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{cfg: cfg, quiet: newCalm(cfg.Log, time.Now), registry: prometheus.NewRegistry(), members: answer.NewManifests(manifestCache),
-		entries: answer.NewEntries(entryCache), lists: answer.NewLists(listCache), failed: make(chan error, 1)}
+		entries: answer.NewEntries(entryCache), lists: answer.NewLists(listCache), turns: newTurns(runtime.GOMAXPROCS(0)), failed: make(chan error, 1)}
 	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	ok := false
 	defer func() {
@@ -218,7 +220,7 @@ func (n *Node) openLedger(ctx context.Context) error {
 	cfg := ledger.Config{
 		Dir: f.ledger(), Folder: string(f), Origin: n.origin, Signer: signer, App: app{},
 		Policy: policy, Clock: n.cfg.Clock, CosignWait: n.cfg.CosignWait, Manual: n.cfg.Manual,
-		Logf: n.logf, OnFail: n.onFail,
+		Logf: n.logf, OnFail: n.onFail, Coming: n.turns.waited,
 	}
 	if len(policy.Witnesses()) > 0 {
 		if err := n.guard(signer.VKey(), policy); err != nil {

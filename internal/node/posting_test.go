@@ -96,7 +96,7 @@ func TestManifestIsReadOncePerCall(t *testing.T) {
 			w.event(makerParty, "maker", custody.First()), &custody.Pack{Level: 1, Contents: m.Contents()}), w.keys[makerParty]))
 	}
 	results := make([]api.Result, len(lines))
-	items, _ := w.node.prepare(context.Background(), lines, results, api.Free{})
+	items, _ := w.node.prepare(context.Background(), makerParty, lines, results, api.Free{})
 	for i, it := range items {
 		if it == nil {
 			t.Fatalf("line %d: %v", i, results[i].Err)

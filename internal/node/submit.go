@@ -8,7 +8,8 @@ import (
 	"math"
 	"runtime"
 	"slices"
-	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"fabtrail.dev/fabtrail/api"
 	"fabtrail.dev/fabtrail/custody"
@@ -34,7 +35,7 @@ func (n *Node) Submit(ctx context.Context, who api.Caller, envelopes [][]byte) [
 // parallel; only what they let through reaches the sequencer, in order.
 func (n *Node) Post(ctx context.Context, who api.Caller, envelopes [][]byte, m api.Meter) []api.Result {
 	results := make([]api.Result, len(envelopes))
-	items, keys := n.prepare(ctx, envelopes, results, m)
+	items, keys := n.prepare(ctx, who.Party, envelopes, results, m)
 	var subs []ledger.Submission
 	var lines []int
 	for i, p := range items {
@@ -45,8 +46,11 @@ func (n *Node) Post(ctx context.Context, who api.Caller, envelopes [][]byte, m a
 			results[i].Err = err
 			continue
 		}
+		if err := n.foresee(ctx, who.Party, p); err != nil {
+			results[i].Err = err
+			continue
+		}
 		lines = append(lines, i)
-		n.foresee(p)
 		subs = append(subs, p.submission())
 	}
 	if len(subs) == 0 {
@@ -63,12 +67,14 @@ const foreseeFrom = 256
 
 // foresee looks at the members of a large manifest as the sequencer will, but holds
 // only this caller up: what is refused then costs the sequencer next to nothing.
-func (n *Node) foresee(p *prepared) {
+func (n *Node) foresee(ctx context.Context, party string, p *prepared) error {
 	if len(p.members) < foreseeFrom {
-		return
+		return nil
 	}
-	p.foreseen = custody.Foresee(committed{n.ledger}, custody.Item{
-		Index: math.MaxInt64, Time: uint64(max(n.cfg.Clock().UnixMilli(), 0)), Signed: p.signed, Members: p.members})
+	return n.turns.do(ctx, party, len(p.members)/memberUnit, func() {
+		p.foreseen = custody.Foresee(committed{n.ledger}, custody.Item{
+			Index: math.MaxInt64, Time: uint64(max(n.cfg.Clock().UnixMilli(), 0)), Signed: p.signed, Members: p.members})
+	})
 }
 
 func (p *prepared) submission() ledger.Submission {
@@ -82,34 +88,36 @@ func (p *prepared) submission() ledger.Submission {
 // chunk is how many envelopes one goroutine verifies as one batch.
 const chunk = 64
 
-// prepare reads and verifies envelopes; element i is nil when results[i].Err says
-// why.
-func (n *Node) prepare(ctx context.Context, envelopes [][]byte, results []api.Result, m api.Meter) ([]*prepared, keyLookup) {
+// prepare reads and verifies envelopes, when it is the party's turn; element i is nil
+// when results[i].Err says why.
+func (n *Node) prepare(ctx context.Context, party string, envelopes [][]byte, results []api.Result, m api.Meter) ([]*prepared, keyLookup) {
 	items := make([]*prepared, len(envelopes))
 	parsed := make([]custody.DSSE, len(envelopes))
 	c := &cashier{n: n, ctx: ctx, meter: m, manifests: once(parsedManifests(n.ledger.Manifest))}
-	err := c.envelopes(envelopes)
-	for i, b := range envelopes {
-		if results[i].Err = err; err == nil {
-			parsed[i], results[i].Err = custody.ParseDSSE(b)
-		}
+	if err := c.envelopes(envelopes); err != nil {
+		return items, refuseAll(results, err)
 	}
-	keys := n.lookup(parsed)
-	verify := func(from, to int) { c.verify(parsed[from:to], items[from:to], results[from:to], keys) }
-	if len(envelopes) <= chunk { // a goroutine's new stack would cost more
-		verify(0, len(envelopes))
-	} else {
-		limit := make(chan struct{}, runtime.GOMAXPROCS(0))
-		var wg sync.WaitGroup
-		for from := 0; from < len(envelopes); from += chunk {
-			wg.Add(1)
-			limit <- struct{}{}
-			go func() {
-				defer func() { <-limit; wg.Done() }()
-				verify(from, min(from+chunk, len(envelopes)))
-			}()
+	keys := keyLookup{state: custody.StateKeys{State: committed{n.ledger}}, introduced: custody.Keys{}, party: map[entry.Hash]string{}}
+	parse := func(from, to int) {
+		for i := from; i < to; i++ {
+			parsed[i], results[i].Err = custody.ParseDSSE(envelopes[i])
 		}
-		wg.Wait()
+		keys.introduce(parsed[from:to])
+	}
+	inTurn := *c
+	inTurn.meter = resting{m, n.turns, party}
+	verify := func(from, to int) { inTurn.verify(parsed[from:to], items[from:to], results[from:to], keys) }
+	var err error
+	if len(envelopes) <= chunk { // a goroutine's new stack would cost more
+		err = n.turns.do(ctx, party, work(envelopes), func() {
+			parse(0, len(envelopes))
+			verify(0, len(envelopes))
+		})
+	} else {
+		err = n.inChunks(ctx, party, envelopes, parse, verify)
+	}
+	if err != nil {
+		return make([]*prepared, len(envelopes)), refuseAll(results, err)
 	}
 	c.namedBefore(items, results)
 	for _, p := range items {
@@ -123,11 +131,46 @@ func (n *Node) prepare(ctx context.Context, envelopes [][]byte, results []api.Re
 	return items, keys
 }
 
-// lookup finds keys in the ledger's state and among those that the statements of
-// the same call introduce. Keys are found by their own hash, so this decides
-// only which bytes to verify with; whether a key may act is the door's question.
-func (n *Node) lookup(ds []custody.DSSE) keyLookup {
-	l := keyLookup{state: custody.StateKeys{State: committed{n.ledger}}, introduced: custody.Keys{}, party: map[entry.Hash]string{}}
+// inChunks parses a long call chunk by chunk, and then verifies as many chunks at once as
+// there are processors; each when it is the party's turn.
+func (n *Node) inChunks(ctx context.Context, party string, envelopes [][]byte, parse, verify func(from, to int)) error {
+	turn := func(from int, do func(from, to int)) error {
+		to := min(from+chunk, len(envelopes))
+		return n.turns.do(ctx, party, work(envelopes[from:to]), func() { do(from, to) })
+	}
+	for from := 0; from < len(envelopes); from += chunk {
+		if err := turn(from, parse); err != nil {
+			return err
+		}
+	}
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for from := 0; from < len(envelopes); from += chunk {
+		g.Go(func() error { return turn(from, verify) })
+	}
+	return g.Wait()
+}
+
+// work is what envelopes count for when turns are given.
+func work(envelopes [][]byte) int {
+	n := len(envelopes)
+	for _, b := range envelopes {
+		n += len(b) / envelopeUnit
+	}
+	return n
+}
+
+func refuseAll(results []api.Result, err error) keyLookup {
+	for i := range results {
+		results[i].Err = err
+	}
+	return keyLookup{}
+}
+
+// introduce finds the keys that statements bring with them. Keys are found by their own
+// hash, so this decides only which bytes to verify with; whether a key may act is the
+// door's question.
+func (l keyLookup) introduce(ds []custody.DSSE) {
 	for _, d := range ds {
 		if !mayIntroduceKeys(d.Payload) {
 			continue
@@ -140,9 +183,10 @@ func (n *Node) lookup(ds []custody.DSSE) keyLookup {
 			l.introduced[k.Hash] = k
 		}
 	}
-	return l
 }
 
+// keyLookup finds keys in the ledger's state and among those that the statements of the
+// same call introduce.
 type keyLookup struct {
 	state      custody.StateKeys
 	introduced custody.Keys

@@ -285,7 +285,7 @@ func (c *core) compare(s *store) error {
 		case h.torn != nil:
 			return noSign(h.torn, wayJournal, "the journal has no record that can be read, and the database in %s has %d entries", c.dbDir, size)
 		}
-		return noSign(nil, wayJournal, "the journal is gone: %s has no journal file, and the database in %s has %d entries", c.jDir, c.dbDir, size)
+		return noSign(nil, wayJournal, "the journal is gone: no journal file in %s has a record, and the database in %s has %d entries", c.jDir, c.dbDir, size)
 	}
 	if err := c.compareSigned(s); err != nil {
 		return err

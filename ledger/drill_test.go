@@ -111,7 +111,8 @@ func TestRandomRestores(t *testing.T) {
 }
 
 // TestDamagedFiles deletes, truncates, blanks, swaps or sets back every file that a
-// crash left, one at a time: harmless, repaired, refused or detected, never silent.
+// crash left, one at a time: harmless, repaired, refused or detected, never silent. What
+// a start refuses, fsck names.
 func TestDamagedFiles(t *testing.T) {
 	_, late, crashed, seen := lived(t)
 	outcomes, n := map[string]int{}, 0
@@ -135,10 +136,19 @@ func TestDamagedFiles(t *testing.T) {
 				n++
 				fs := clone(crashed)
 				do(fs)
-				err := ledgertest.Image{FS: fs, Seen: seen.Clone()}.Check(crashConfig, true)
+				rep, err := ledger.Fsck(context.Background(), ledger.FsckConfig{Dir: "log", Origin: origin, FS: fs})
+				if err != nil {
+					t.Errorf("%s %s: fsck: %v", name, kind, err)
+				}
+				err = ledgertest.Image{FS: fs, Seen: seen.Clone()}.Check(crashConfig, false)
+				var no *ledger.NoSign
 				switch {
 				case err == nil:
-					outcomes["kept or refused"]++
+					outcomes["kept"]++
+				case errors.As(err, &no) && len(rep.Damage) == 0:
+					t.Errorf("%s %s: fsck calls clean what a start refuses: %v", name, kind, err)
+				case errors.As(err, &no):
+					outcomes["refused"]++
 				case errors.Is(err, ledger.ErrDamaged) || errors.Is(err, ledger.ErrFailed) || pebble.IsCorruptionError(err):
 					outcomes["detected"]++
 				default:

@@ -122,7 +122,7 @@ func (f *fsck) run(hist *history) error {
 	f.readHead()
 	f.journal(hist)
 	f.claims()
-	for _, step := range []func() error{f.entries, f.leaves, f.tiles, f.statements, f.manifests, f.index, f.notes, f.receipts} {
+	for _, step := range []func() error{f.entries, f.leaves, f.tiles, f.statements, f.manifests, f.index, f.notes, f.receipts, f.tables} {
 		if err := f.ctx.Err(); err != nil {
 			return err
 		}
@@ -193,8 +193,8 @@ func (f *fsck) journalDamage(err error, h *history) {
 func (f *fsck) journal(h *history) {
 	f.cfg.Progress("journal", uint64(len(h.leaves)), uint64(len(h.leaves)))
 	if !h.exists {
-		if f.head.Size > 0 && len(h.segments) == 0 {
-			f.found("journal", 0, "there is none: no journal file is there")
+		if f.head.Size > 0 && h.torn == nil {
+			f.found("journal", 0, "there is none: no journal file has a record")
 		}
 		return
 	}

@@ -157,13 +157,18 @@ func TestFsck(t *testing.T) {
 			t.Fatal(rep.Damage)
 		}
 	})
-	t.Run("journal", func(t *testing.T) {
-		fs := clone(mem)
-		for _, n := range files(t, fs, "log/journal") {
-			_ = fs.Remove(n)
-		}
-		if rep := fsck(fs); len(rep.Damage) != 1 || rep.Damage[0].Class != "journal" {
-			t.Fatal(rep.Damage)
-		}
-	})
+	for name, lose := range map[string]func(fs vfs.FS, file string){
+		"journal":         func(fs vfs.FS, file string) { _ = fs.Remove(file) },
+		"journal emptied": func(fs vfs.FS, file string) { write(t, fs, file, nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			fs := clone(mem)
+			for _, n := range files(t, fs, "log/journal") {
+				lose(fs, n)
+			}
+			if rep := fsck(fs); len(rep.Damage) != 1 || rep.Damage[0].Class != "journal" {
+				t.Fatal(rep.Damage)
+			}
+		})
+	}
 }

@@ -97,6 +97,9 @@ func (f Folder) SetPolicy(witnesses []Cosigner, quorum int, counted, replace boo
 		return fmt.Errorf("%s names other witnesses or another quorum; start with --replace-policy to change it, and tell everybody who holds a copy", path)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
+	case err != nil && !replace && f.begun():
+		return fmt.Errorf("%s is missing, but %s holds a ledger, and it says which witnesses that has: put it back, there is a copy in every backup "+
+			"and with everybody who verifies; or name the witnesses again, with --replace-policy", path, f)
 	default:
 		if err := f.keepPolicy(old); err != nil {
 			return err
@@ -112,6 +115,12 @@ func (f Folder) SetPolicy(witnesses []Cosigner, quorum int, counted, replace boo
 		}
 	}
 	return writeFile(filepath.Join(f.Trust(), "index.txt"), []byte(index.String()), 0o644)
+}
+
+// begun reports that a ledger was opened here: then there was a policy.
+func (f Folder) begun() bool {
+	_, err := os.Stat(f.ledger())
+	return err == nil
 }
 
 // policies is where the policies of before are kept: what was published under
@@ -153,12 +162,17 @@ func (f Folder) pastPolicies() ([]*checkpoint.Policy, error) {
 
 // policy reads policy.txt; nil when there is none yet.
 func (f Folder) policy() (*checkpoint.Policy, error) {
-	b, err := os.ReadFile(filepath.Join(f.Trust(), "policy.txt"))
+	path := filepath.Join(f.Trust(), "policy.txt")
+	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	return checkpoint.ParsePolicy(b)
+	p, err := checkpoint.ParsePolicy(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return p, nil
 }

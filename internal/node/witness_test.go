@@ -587,3 +587,42 @@ func TestWitnessesChange(t *testing.T) {
 		t.Errorf("fsck without the policies of before finds %v, %v: they are not what it goes by", c.Damage, err)
 	}
 }
+
+// TestLostPolicy: a ledger whose policy.txt is gone does not go on as one without
+// witnesses, nor with others, unless the operator says so.
+func TestLostPolicy(t *testing.T) {
+	var a *site
+	w := witnessed(t, 1, func(log checkpoint.VKey) []*site {
+		a = newSite(t, "a.example", log)
+		return []*site{a}
+	})
+	w.must(makerParty, w.commission(1))
+	if err := w.node.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(w.folder.Trust(), "policy.txt")
+	policy, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	for _, ws := range [][]Cosigner{nil, {{URL: a.url, VKey: a.VKey()}}} {
+		if err := w.folder.SetPolicy(ws, len(ws), false, false); err == nil || !strings.Contains(err.Error(), "put it back") {
+			t.Errorf("%d witnesses: %v", len(ws), err)
+		}
+	}
+	if n, err := Open(t.Context(), Config{Folder: w.folder}); err == nil || !strings.Contains(err.Error(), "policy.txt is missing, but") {
+		if err == nil {
+			_ = n.Close()
+		}
+		t.Fatalf("it starts without its policy: %v", err)
+	}
+	policyOf(t, w.folder, 1, a) // as --replace-policy
+	if again, err := os.ReadFile(path); err != nil || string(again) != string(policy) {
+		t.Errorf("%s, %v", again, err)
+	}
+	w.node, w.server = start(t, w.folder)
+	w.must(makerParty, w.commission(2))
+}

@@ -81,21 +81,27 @@ func (v *Verifier) many(ctx context.Context, queries []UnitQuery) ([]*Report, er
 	return rs, nil
 }
 
-// together verifies the units of one answer; a report that is nil is to be had from
-// an answer about that unit alone.
+// together fetches and verifies the units of one answer.
 func (v *Verifier) together(ctx context.Context, queries []UnitQuery) []*Report {
-	rs := make([]*Report, len(queries))
 	b, err := v.Remote.unitsAnswer(ctx, queries, v.parts().Have())
 	if err != nil {
 		if p := problem.As(err); p != nil && p.Type == "too_large" && len(queries) > 1 {
 			half := len(queries) / 2
 			return append(v.together(ctx, queries[:half]), v.together(ctx, queries[half:])...)
 		}
+		rs := make([]*Report, len(queries))
 		for i, q := range queries {
 			rs[i] = (&Report{URI: q.URI}).broken(CheckAnswer, "%v", err)
 		}
 		return rs
 	}
+	return v.judgeMany(ctx, queries, b)
+}
+
+// judgeMany verifies the units of one answer; a report that is nil is to be had from
+// an answer about that unit alone.
+func (v *Verifier) judgeMany(ctx context.Context, queries []UnitQuery, b []byte) []*Report {
+	rs := make([]*Report, len(queries))
 	m, err := answer.ParseMany(b)
 	if err != nil || len(m.Units) != len(queries) {
 		return rs

@@ -45,22 +45,7 @@ func TestVectors(t *testing.T) {
 	if *rewrite {
 		writeVectors(t)
 	}
-	b, err := os.ReadFile(filepath.Join(vectorDir, "trust.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var texts map[string]string
-	if err := json.Unmarshal(b, &texts); err != nil {
-		t.Fatal(err)
-	}
-	files := map[string][]byte{}
-	for name, text := range texts {
-		files[name] = []byte(text)
-	}
-	trust, err := ParseTrust(files)
-	if err != nil {
-		t.Fatal(err)
-	}
+	trust := vectorTrust(t)
 	names, err := filepath.Glob(filepath.Join(vectorDir, "*-*.json"))
 	if err != nil || len(names) < 15 {
 		t.Fatalf("%d vectors, %v", len(names), err)
@@ -86,6 +71,28 @@ func TestVectors(t *testing.T) {
 	if len(words) != 7 {
 		t.Errorf("the vectors show %d of the 7 verdicts", len(words))
 	}
+}
+
+// vectorTrust is the trust folder of the vectors.
+func vectorTrust(t *testing.T) *Trust {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(vectorDir, "trust.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var texts map[string]string
+	if err := json.Unmarshal(b, &texts); err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{}
+	for name, text := range texts {
+		files[name] = []byte(text)
+	}
+	trust, err := ParseTrust(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return trust
 }
 
 // writeVectors makes the vectors from the tale and from lies about it. Read them

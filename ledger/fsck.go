@@ -64,6 +64,7 @@ type fsck struct {
 	cfg    FsckConfig
 	ctx    context.Context
 	s      *store
+	dbDir  string
 	mu     sync.Mutex // of named, rep.Damage and rep.More
 	named  map[Damage]bool
 	rep    FsckReport
@@ -79,7 +80,7 @@ type fsck struct {
 // Fsck re-reads everything in a ledger's directory, which must not be open, and
 // changes nothing: leaves, tiles and roots; cargo against leaves; the statement
 // index; manifests; index rows against commitments; journal; checkpoints and
-// notes. It needs 32 bytes of memory per entry. The error is for what kept it
+// notes; every block of every table. It needs 32 bytes of memory per entry. The error is for what kept it
 // from reading; what it read and found wrong is in the report.
 func Fsck(ctx context.Context, cfg FsckConfig) (rep FsckReport, err error) {
 	def(&cfg.FS, vfs.Default)
@@ -89,7 +90,7 @@ func Fsck(ctx context.Context, cfg FsckConfig) (rep FsckReport, err error) {
 	c := Config{Dir: cfg.Dir, Origin: cfg.Origin, FS: cfg.FS, Fatal: func(string) {}}
 	c.defaults()
 	k := &core{cfg: &c, dbDir: cfg.FS.PathJoin(cfg.Dir, "truth"), jDir: cfg.FS.PathJoin(cfg.Dir, "journal")}
-	f := &fsck{cfg: cfg, ctx: ctx, roots: map[uint64]entry.Hash{}, named: map[Damage]bool{}, uses: map[entry.Hash]uint64{}}
+	f := &fsck{cfg: cfg, ctx: ctx, dbDir: k.dbDir, roots: map[uint64]entry.Hash{}, named: map[Damage]bool{}, uses: map[entry.Hash]uint64{}}
 	if _, err := cfg.FS.Stat(k.dbDir); err != nil {
 		if _, jerr := cfg.FS.Stat(k.jDir); jerr != nil {
 			return rep, fmt.Errorf("no ledger in %s: %w", cfg.Dir, err)

@@ -122,26 +122,3 @@ func (f *fsck) notes() error {
 		}
 	})
 }
-
-// tables reads every row of every space once more, without its value: blocks with rows
-// that no step above asks for (the application's state, versions that newer ones hide)
-// are met by a start, or when tables are merged.
-func (f *fsck) tables() (err error) {
-	defer rescue(&err)
-	it, err := f.s.db.NewIter(nil)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, it.Close()) }()
-	n := uint64(0)
-	for ok := it.First(); ok; ok = it.Next() {
-		if n++; n%(1<<16) == 0 {
-			f.cfg.Progress("tables", n, 0)
-			if err := f.ctx.Err(); err != nil {
-				return err
-			}
-		}
-	}
-	f.cfg.Progress("tables", n, n)
-	return readError(it)
-}

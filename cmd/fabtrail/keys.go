@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -67,6 +68,9 @@ it is the public key's ID: the SHA-256 of its SubjectPublicKeyInfo.`,
 	return c
 }
 
+// maxKeyFile is more than the PEM of the largest key has, in bytes.
+const maxKeyFile = 64 << 10
+
 // readKeys reads private keys.
 func readKeys(files []string) ([]crypto.Signer, error) {
 	var keys []crypto.Signer
@@ -80,8 +84,26 @@ func readKeys(files []string) ([]crypto.Signer, error) {
 	return keys, nil
 }
 
+// readKey reads a private key. A file that others can read or write is refused, as ssh and
+// fabtraild do: whoever has read it can sign in the party's name, and a warning
+// would go by in a script. What is no file, such as a pipe, has no mode that says anything.
 func readKey(file string) (crypto.Signer, error) {
-	b, err := os.ReadFile(file)
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, cli.WithCode(cli.Usage, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, cli.WithCode(cli.Usage, err)
+	}
+	if mode := info.Mode(); mode.IsRegular() && mode.Perm()&0o077 != 0 && runtime.GOOS != "windows" {
+		return nil, cli.Usagef("%s has mode %v, so others on this machine can use the key\n  do:    chmod 600 %s; if others may have read it, enrol a new key and revoke this one", file, mode, file)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	if err == nil && len(b) > maxKeyFile {
+		err = fmt.Errorf("%s has more than %d bytes, which no key has", file, maxKeyFile)
+	}
 	if err != nil {
 		return nil, cli.WithCode(cli.Usage, err)
 	}

@@ -48,6 +48,7 @@
 package answer
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/go-json-experiment/json"
@@ -132,7 +133,7 @@ func Parse(b []byte) (*Answer, error) {
 	}
 	var a Answer
 	if err := json.Unmarshal(b, &a); err != nil {
-		return nil, fmt.Errorf("answer is not strict JSON: %w", err)
+		return nil, errors.New("the answer is not strictly valid JSON, or a member has another type than it must")
 	}
 	if a.Format != Format {
 		return nil, fmt.Errorf("answer has format %q, want %q", a.Format, Format)

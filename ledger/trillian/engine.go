@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"sync"
 	"time"
@@ -116,8 +117,11 @@ func (c *Config) tlsConfig() (*tls.Config, error) {
 	}
 	if c.Cert != "" {
 		pair, err := tls.LoadX509KeyPair(c.Cert, c.Key)
-		if err != nil {
+		if path := new(fs.PathError); errors.As(err, &path) {
 			return nil, err
+		}
+		if err != nil { // what it says is about PEM blocks and DER
+			return nil, fmt.Errorf("%s and %s are not a certificate and its private key, both in PEM", c.Cert, c.Key)
 		}
 		t.Certificates = []tls.Certificate{pair}
 	}

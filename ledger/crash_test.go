@@ -98,19 +98,22 @@ func workload(t *testing.T, open func() *ledger.Ledger, seen *ledgertest.Witness
 // 0, 50 and 100 percent of what was not synced, and opens what is left; now and then
 // it loses the power again meanwhile. The tests take some operations of one run in
 // each mode; FABTRAIL_IMAGES makes it a campaign of all operations of longer runs,
-// until there were so many images.
+// until there were so many images, or the time of the test is nearly over.
 func TestPowerLoss(t *testing.T) {
 	want := number(t, "FABTRAIL_IMAGES", 0)
 	loss := powerLoss{t: t, every: 14, n: 6}
 	if want > 0 {
 		loss.every, loss.n = 1, 12
 	}
-	for round := uint64(0); round == 0 || int(loss.images.Load()) < want && loss.failed.Load() == 0; round++ {
+	if end, ok := t.Deadline(); ok && want > 0 {
+		loss.end = end.Add(-time.Minute)
+	}
+	for round := uint64(0); round == 0 || int(loss.images.Load()) < want && !loss.enough(); round++ {
 		for name, cfg := range modes {
 			loss.run(name, cfg, round)
-		}
-		if want > 0 {
-			t.Logf("%d images", loss.images.Load())
+			if want > 0 {
+				t.Logf("%d images, the last with %s, seed %d", loss.images.Load(), name, round)
+			}
 		}
 	}
 	t.Logf("power loss: %d operations, %d images, %d of them of a second loss, %d failed",
@@ -170,6 +173,12 @@ type powerLoss struct {
 	t                     *testing.T
 	every, n, points      int
 	images, again, failed atomic.Int64
+	end                   time.Time // zero: none
+}
+
+// enough failures to go on with, or time.
+func (p *powerLoss) enough() bool {
+	return p.failed.Load() > 9 || !p.end.IsZero() && time.Now().After(p.end)
 }
 
 func (p *powerLoss) run(name string, cfg func(fs vfs.FS, seen *ledgertest.Witnessed) ledger.Config, seed uint64) {
@@ -180,8 +189,8 @@ func (p *powerLoss) run(name string, cfg func(fs vfs.FS, seen *ledgertest.Witnes
 	for range 2 {
 		wg.Go(func() {
 			for i := range work {
-				if p.failed.Load() > 9 {
-					continue // enough to go on
+				if p.enough() {
+					continue
 				}
 				if err := p.check(i, cfg, p.images.Add(1)%97 == 7); err != nil {
 					p.failed.Add(1)

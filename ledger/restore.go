@@ -153,10 +153,8 @@ func (r *restorer) run(ctx context.Context) error {
 		return err
 	}
 	r.rep.Found = l.w.edge.size
-	for _, t := range r.cfg.Tails {
-		if err := r.take(ctx, t); err != nil {
-			return err
-		}
+	if err := r.takeAll(ctx); err != nil {
+		return err
 	}
 	signed, published, err := r.known(ctx)
 	if err != nil {
@@ -246,44 +244,39 @@ func setAside(fs vfs.FS, dir string, epoch uint64) (string, error) {
 	return aside, errors.Join(syncDir(fs, aside), syncDir(fs, dir))
 }
 
-// take replays what a source has beyond the end. That it leads to what was signed
-// is checked by root: at the size that the source vouches for here, at every
-// checkpoint later.
-func (r *restorer) take(ctx context.Context, t Tail) error {
-	l := r.l
-	latest, err := l.lastPublished()
-	if err != nil {
-		return err
+// takeAll takes the tails in order. What one of them cannot give may be in one after it;
+// but whatever it vouches for must be there in the end.
+func (r *restorer) takeAll(ctx context.Context) error {
+	type end struct {
+		head  Head
+		short *NoSign
 	}
-	notes, err := t.Notes(ctx, latest.Size)
-	if err != nil {
-		return fmt.Errorf("tail: %w", err)
-	}
-	for _, n := range notes {
-		r.note(n, "a checkpoint that the tail has")
-	}
-	head, err := t.Head(ctx)
-	if err != nil {
-		return fmt.Errorf("tail: %w", err)
-	}
-	first := l.w.edge.size
-	for l.w.edge.size < head.Size {
-		at := l.w.edge.size
-		r.cfg.Progress("tail", at-first, head.Size-first)
-		leaves, err := t.Read(ctx, at, int(min(head.Size-at, replayBatch)))
-		if errors.Is(err, ErrDamaged) {
-			return noSign(err, wayMore, "entry %d, or one after it, cannot be read from this tail", at)
+	var ends []end
+	for i, t := range r.cfg.Tails {
+		name := "this tail"
+		if len(r.cfg.Tails) > 1 {
+			name = fmt.Sprintf("tail %d", i+1)
 		}
-		if errors.Is(err, ErrGap) {
-			return noSign(err, wayMore, "this tail has nothing that follows the %d entries restored so far", at)
+		head, short, err := r.take(ctx, t, name)
+		if err != nil {
+			return err
 		}
-		if err != nil || len(leaves) == 0 {
-			return fmt.Errorf("tail: reading entry %d: %w", at, err)
+		ends = append(ends, end{head, short})
+	}
+	for _, e := range ends {
+		if e.short != nil && r.l.w.edge.size < e.head.Size {
+			return e.short
 		}
-		if err := l.replayAll(leaves); err != nil {
+		if err := r.vouched(e.head); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// vouched compares the root that a tail vouches for.
+func (r *restorer) vouched(head Head) (err error) {
+	l := r.l
 	root := l.w.edge.root()
 	if head.Size < l.w.edge.size {
 		if root, err = l.t.root(head.Size); err != nil {
@@ -294,6 +287,46 @@ func (r *restorer) take(ctx context.Context, t Tail) error {
 		return noSign(nil, wayFork, "the tail vouches for the root %s at size %d, the entries give %s", head.Root, head.Size, root)
 	}
 	return nil
+}
+
+// take replays what a source has beyond the end, and says how far it vouches and, if
+// it has not got so far, why. That the entries lead to what was signed is checked by
+// root: at the size that the source vouches for by takeAll, at every checkpoint later.
+func (r *restorer) take(ctx context.Context, t Tail, name string) (head Head, short *NoSign, err error) {
+	l := r.l
+	latest, err := l.lastPublished()
+	if err != nil {
+		return head, nil, err
+	}
+	notes, err := t.Notes(ctx, latest.Size)
+	if err != nil {
+		return head, nil, fmt.Errorf("tail: %w", err)
+	}
+	for _, n := range notes {
+		r.note(n, "a checkpoint that the tail has")
+	}
+	if head, err = t.Head(ctx); err != nil {
+		return head, nil, fmt.Errorf("tail: %w", err)
+	}
+	first := l.w.edge.size
+	for l.w.edge.size < head.Size {
+		at := l.w.edge.size
+		r.cfg.Progress("tail", at-first, head.Size-first)
+		leaves, err := t.Read(ctx, at, int(min(head.Size-at, replayBatch)))
+		if errors.Is(err, ErrDamaged) {
+			return head, noSign(err, wayMore, "entry %d, or one after it, cannot be read from %s", at, name), nil
+		}
+		if errors.Is(err, ErrGap) {
+			return head, noSign(err, wayMore, "%s has nothing that follows the %d entries restored so far", name, at), nil
+		}
+		if err != nil || len(leaves) == 0 {
+			return head, nil, fmt.Errorf("tail: reading entry %d: %w", at, err)
+		}
+		if err := l.replayAll(leaves); err != nil {
+			return head, nil, err
+		}
+	}
+	return head, nil, nil
 }
 
 func (r *restorer) note(n []byte, from string) {

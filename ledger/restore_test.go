@@ -40,6 +40,7 @@ type disaster struct {
 	disk   *vfs.MemFS // as a crash leaves it: log/truth, log/journal
 	backup *vfs.MemFS // the same names, as of the backup
 	old    uint64     // size at the backup
+	early  []byte     // published and cosigned before it
 	newest []byte     // published and cosigned by the end
 	seen   *ledgertest.Witnessed
 }
@@ -70,6 +71,7 @@ func strike(t testing.TB, rotate int64) disaster {
 	for n := range 40 {
 		say("before", n)
 	}
+	d.early = l.Published().Checkpoint()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -93,6 +95,16 @@ func strike(t testing.TB, rotate int64) disaster {
 		t.Fatalf("the copy has %d entries", d.old)
 	}
 	return d
+}
+
+// holed is what is left when the journal is lost and an entry after the backup is, too.
+func holed(t testing.TB, d disaster) *vfs.MemFS {
+	fs := clone(d.disk)
+	if err := fs.RemoveAll("log/journal"); err != nil {
+		t.Fatal(err)
+	}
+	dropRow(t, fs, "c", byte(d.old+3))
+	return fs
 }
 
 func (d disaster) config(fs vfs.FS) ledger.RestoreConfig {
@@ -177,6 +189,14 @@ func TestRestore(t *testing.T) {
 				}
 				c.Tails = []ledger.Tail{tail(t, fs, "log")}
 			}, ""},
+			{"a tail with a hole, and a whole one after it", func(t *testing.T, c *ledger.RestoreConfig) {
+				c.Tails = []ledger.Tail{tail(t, holed(t, d), "log"), tail(t, clone(server), "log")}
+			}, ""},
+			{"a tail with a hole, and an old one after it", func(t *testing.T, c *ledger.RestoreConfig) {
+				old := vfs.NewMem()
+				copyDir(t, old, d.backup, "log", "log")
+				c.Tails, c.Claims[0].Note = []ledger.Tail{tail(t, holed(t, d), "log"), tail(t, old, "log")}, d.early
+			}, "cannot be read from tail 1"},
 			{"the witness does not answer", func(t *testing.T, c *ledger.RestoreConfig) {
 				c.Tails = []ledger.Tail{tail(t, clone(server), "log")}
 				c.Claims[0] = ledger.Claim{Name: "w", Err: errors.New("no route to it")}

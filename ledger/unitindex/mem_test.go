@@ -2,6 +2,7 @@ package unitindex
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"testing"
 	"testing/iotest"
@@ -148,6 +149,24 @@ func TestSnapshotRestoresTree(t *testing.T) {
 			v.checkProof(t, rows, testTopic(i))
 		}
 		damagedSnapshots(t, v.tree, b.Bytes())
+
+		// One that says to be large is read in parts, and is the same tree.
+		large := bytes.Clone(b.Bytes())
+		binary.BigEndian.PutUint64(large[len(domainSnapshot):], snapshotSplit)
+		parts, err := ReadSnapshot(bytes.NewReader(large))
+		if err != nil || parts.Root() != v.tree.Root() {
+			t.Fatalf("%d topics in parts: %v", n, err)
+		}
+		parts.n = n
+		for i := range min(n, 30) + 2 {
+			version{parts, v.rows}.checkProof(t, rows, testTopic(i))
+		}
+		parts.n = snapshotSplit
+		damagedSnapshots(t, parts, large)
+		var again bytes.Buffer
+		if err := parts.WriteSnapshot(&again); err != nil || !bytes.Equal(again.Bytes(), large) {
+			t.Fatalf("%d topics read in parts are written otherwise: %v", n, err)
+		}
 	}
 }
 
@@ -180,7 +199,13 @@ func damagedSnapshots(t *testing.T, good *Tree, b []byte) {
 }
 
 func TestSnapshotRefusesHostileShapes(t *testing.T) {
-	head := append([]byte(domainSnapshot), make([]byte, 8)...)
+	for _, n := range []uint64{0, snapshotSplit} {
+		hostileShapes(t, binary.BigEndian.AppendUint64([]byte(domainSnapshot), n))
+	}
+}
+
+func hostileShapes(t *testing.T, head []byte) {
+	t.Helper()
 	chain := func(depth int) []byte { // one bucket under nodes that have nothing else
 		b := append(bytes.Clone(head), bytes.Repeat([]byte{tagNode}, depth)...)
 		b = append(append(b, tagBucket), bytes.Repeat([]byte{7}, 32)...)

@@ -116,6 +116,7 @@ a tree already.`,
 				}
 			}
 			cfg.Origin = origin
+			cfg.Logf = func(format string, args ...any) { logger(c).Warn(fmt.Sprintf(format, args...)) }
 			tree, err := trillian.Init(c.Context(), *cfg)
 			if err != nil {
 				return err

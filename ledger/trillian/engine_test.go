@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"fabtrail.dev/fabtrail/ledger/trillian"
 	"fabtrail.dev/fabtrail/ledger/trillian/clustertest"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/jackc/pgx/v5"
 )
 
 // TestMain starts one cluster for all tests of the package that need one.
@@ -201,5 +203,47 @@ func TestUnpreparedTree(t *testing.T) {
 			e.Close()
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+// TestInitLooksFirst: a tree is not prepared in a database that the log server does not run
+// on: nothing would be fenced there. One without Trillian's tables is said before a tree is made.
+func TestInitLooksFirst(t *testing.T) {
+	c, ctx := cluster(t), context.Background()
+	conn, err := pgx.Connect(ctx, c.URI())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	trees := func() (n int) {
+		t.Helper()
+		if err := conn.QueryRow(ctx, "SELECT count(*) FROM Trees").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if _, err := conn.Exec(ctx, "CREATE DATABASE bystander"); err != nil {
+		t.Fatal(err)
+	}
+	cfg := c.Config(0, origin)
+	cfg.Postgres = strings.Replace(cfg.Postgres, "/trillian?", "/bystander?", 1)
+	before := trees()
+	if _, err := trillian.Init(ctx, cfg); err == nil || !strings.Contains(err.Error(), "none of Trillian's tables") || trees() != before {
+		t.Errorf("a database without tables: %v; %d trees were made", err, trees()-before)
+	}
+	schema, err := os.ReadFile(c.Programs.Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := pgx.Connect(ctx, cfg.Postgres)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close(ctx)
+	if _, err := other.Exec(ctx, string(schema)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := trillian.Init(ctx, cfg); err == nil || !strings.Contains(err.Error(), "does the server run on another one") {
+		t.Errorf("another database than the log server's: %v", err)
 	}
 }

@@ -28,10 +28,18 @@ func Init(ctx context.Context, cfg Config) (tree int64, err error) {
 		return 0, err
 	}
 	e.log = tpb.NewTrillianLogClient(e.conn)
+	if e.store, err = openStore(ctx, cfg.Postgres, cfg.Tree); err != nil {
+		return 0, err
+	}
+	// A tree that is made and cannot be used is of no use to anybody.
+	if _, err := e.hasTree(ctx); err != nil {
+		return 0, err
+	}
 	if cfg.Tree == 0 {
 		if e.cfg.Tree, err = e.create(ctx); err != nil {
 			return 0, err
 		}
+		e.store.tree = e.cfg.Tree
 	}
 	err = e.patiently(ctx, "preparing the tree", func(ctx context.Context) (bool, error) {
 		_, err := e.log.InitLog(ctx, &tpb.InitLogRequest{LogId: e.cfg.Tree})
@@ -43,10 +51,22 @@ func Init(ctx context.Context, cfg Config) (tree int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if e.store, err = openStore(ctx, cfg.Postgres, e.cfg.Tree); err != nil {
-		return 0, err
+	if has, err := e.hasTree(ctx); err != nil || !has {
+		return 0, errors.Join(err, fmt.Errorf("tree %d of the log server at %s is not in this database: does the server run on another one?", e.cfg.Tree, cfg.Addr))
 	}
 	return e.cfg.Tree, e.store.setUp(ctx, cfg.Origin)
+}
+
+// hasTree reports whether the database has the tree.
+func (e *Engine) hasTree(ctx context.Context) (has bool, err error) {
+	err = e.patiently(ctx, "looking at PostgreSQL", func(ctx context.Context) (bool, error) {
+		err := e.store.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM Trees WHERE TreeId = $1)`, e.cfg.Tree).Scan(&has)
+		if pgSays(err, pgUnprepared...) {
+			err = fmt.Errorf("this database has none of Trillian's tables: %w", err)
+		}
+		return err == nil, err
+	})
+	return has, err
 }
 
 // create makes the tree. A call whose outcome is unknown may leave an empty tree

@@ -105,7 +105,9 @@ func (o *onCluster) backedUp(ctx context.Context) {
 	o.signer.stop()
 	restore := []string{"restore", backup, "--data", restored, "--keys", filepath.Join(o.dir, "keys"), "--seen", seen}
 	o.fails(3, "are missing", restore...)
-	run(o.t, append(restore, "--tail", o.dir)...)
+	if out := run(o.t, append(restore, "--tail", o.dir)...); !bytes.Contains(out, []byte("it was on a Trillian cluster, in tree "+o.tree)) {
+		o.t.Errorf("restore: %s", out)
+	}
 	var started struct{ URL string }
 	background(o.t, &started, "serve", "--data", restored, "--listen", "127.0.0.1:0")
 	o.s = o.connect(restored, started.URL, o.token)

@@ -180,6 +180,9 @@ func TestCluster(t *testing.T) {
 	}
 	t.Run("migrate", func(t *testing.T) { migrated(t, c) })
 	t.Run("paused", func(t *testing.T) { paused(t, c) })
+	if !testing.Short() {
+		t.Run("witnessed", func(t *testing.T) { witnessed(t, c) })
+	}
 	t.Run("faults", func(t *testing.T) { faults(t, c) })
 	t.Run("lost", func(t *testing.T) { lost(t, c) }) // and with it the cluster
 }

@@ -299,5 +299,8 @@ func writeRestored(w io.Writer, r node.Restored, journal bool) {
 	if !r.Keys {
 		fmt.Fprintf(w, "put the private keys into %s/keys (mode 0600)\n", r.Folder)
 	}
+	if r.Tree != 0 {
+		fmt.Fprintf(w, "it was on a Trillian cluster, in tree %d: from here on it is a ledger of the embedded engine; 'fabtraild migrate' puts it into a new tree\n", r.Tree)
+	}
 	fmt.Fprintf(w, "make sure that the old ledger does not run any more, anywhere; next: fabtraild serve --data %s\n", r.Folder)
 }

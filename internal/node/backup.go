@@ -29,18 +29,21 @@ const (
 
 // BackupInfo is what backup.json says.
 type BackupInfo struct {
-	Version   int          `json:"version"`
-	Origin    string       `json:"origin"`
-	LogKey    string       `json:"logKey"` // vkey
-	TakenAt   string       `json:"takenAt"`
-	Running   bool         `json:"running"` // the ledger ran meanwhile
-	Size      uint64       `json:"size"`    // entries in the database
-	Beyond    uint64       `json:"beyond"`  // entries that only the journal has, and the next start takes in
-	Root      string       `json:"root"`    // of the first Size entries
-	Signed    uint64       `json:"signed"`
-	Published uint64       `json:"published"`
-	Keys      bool         `json:"keys"` // private keys are in it
-	Files     []BackupFile `json:"files"`
+	Version   int    `json:"version"`
+	Origin    string `json:"origin"`
+	LogKey    string `json:"logKey"` // vkey
+	TakenAt   string `json:"takenAt"`
+	Running   bool   `json:"running"` // the ledger ran meanwhile
+	Size      uint64 `json:"size"`    // entries in the database
+	Beyond    uint64 `json:"beyond"`  // entries that only the journal has, and the next start takes in
+	Root      string `json:"root"`    // of the first Size entries
+	Signed    uint64 `json:"signed"`
+	Published uint64 `json:"published"`
+	Keys      bool   `json:"keys"` // private keys are in it
+	// Tree is the one of a Trillian cluster that kept the ledger; zero: the embedded engine.
+	// What is restored is a ledger of the embedded engine in any case.
+	Tree  int64        `json:"tree,omitempty"`
+	Files []BackupFile `json:"files"`
 }
 
 // BackupFile is one file of a backup.
@@ -79,6 +82,9 @@ func Backup(ctx context.Context, c BackupConfig) (info BackupInfo, err error) {
 		return info, fmt.Errorf("%s is inside the data folder: a disk that is lost takes both; choose another disk", c.To)
 	}
 	info = BackupInfo{Version: backupVersion, Origin: key.Name, LogKey: key.String(), TakenAt: time.Now().UTC().Format(time.RFC3339), Keys: c.Keys}
+	if info.Tree, err = c.Folder.Tree(); err != nil {
+		return info, err
+	}
 	src, release, err := c.Folder.askSnapshot(ctx)
 	info.Running = err == nil
 	if errors.Is(err, errNotRunning) {

@@ -46,6 +46,7 @@ type Restored struct {
 	Silent    []string `json:"silent"` // witnesses that did not count as having answered
 	Keys      bool     `json:"keys"`   // the private keys are in place
 	Aside     string   `json:"aside,omitempty"`
+	Tree      int64    `json:"tree,omitempty"` // of the cluster that kept the ledger before
 }
 
 // Restore makes a new data folder of a backup, with what others still have, or
@@ -106,7 +107,7 @@ func Restore(ctx context.Context, c RestoreConfig) (out Restored, err error) {
 	_ = os.Remove(string(c.Folder)) // if empty
 	out = restored(c.Folder, rep)
 	_, kerr := os.Stat(f.key("log.skey"))
-	out.Keys = kerr == nil
+	out.Keys, out.Tree = kerr == nil, info.Tree
 	return out, moveInto(tmp, string(c.Folder))
 }
 

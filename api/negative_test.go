@@ -40,8 +40,8 @@ func TestNegative(t *testing.T) {
 	} {
 		rows = append(rows, more...)
 	}
-	if len(rows) < 200 {
-		t.Errorf("%d rows, want at least 200", len(rows))
+	if len(rows) < 300 {
+		t.Errorf("%d rows, want at least 300", len(rows))
 	}
 	doc := description(t)
 	before := s.state()

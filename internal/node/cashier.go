@@ -23,7 +23,7 @@ func signatureWeight(k custody.Key) int {
 	case custody.ECDSAP256:
 		return 2
 	case custody.ECDSAP384:
-		return 12
+		return 14
 	case custody.RSAPSS:
 		// Multiplications of numbers of n bits cost in proportion to n squared; one is
 		// needed for each bit of the exponent, and another for each that is set.

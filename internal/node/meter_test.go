@@ -77,7 +77,7 @@ func TestWhatCostsMore(t *testing.T) {
 		{"a small one", w.commission(700), 1000, nil, nil, ""},
 		{"eight signatures", w.eightKeys(custody.Ed25519), 1000, []int{14}, nil, "signer_mismatch"},
 		{"eight signatures, too dear", w.eightKeys(custody.Ed25519), 13, []int{14}, nil, errTooDear.Error()},
-		{"eight signatures, P-384", w.eightKeys(custody.ECDSAP384), 1000, []int{6 + 1 + 7*12}, nil, "signer_mismatch"},
+		{"eight signatures, P-384", w.eightKeys(custody.ECDSAP384), 1000, []int{6 + 1 + 7*14}, nil, "signer_mismatch"},
 		{"a large payload", w.sign(large, w.keys[makerParty]), 1000, []int{22}, nil, ""},
 		{"members", pack(m.Contents()), 1000, []int{100}, []int{0}, "predecessor_unknown"},
 		{"members, too dear", pack(m.Contents()), 99, []int{100}, nil, errTooDear.Error()},

@@ -570,10 +570,7 @@ func (f *fsck) index() error {
 		return nil
 	}
 	f.cfg.Progress("index", t.Len(), t.Len())
-	if f.head.Covers == 0 {
-		return nil
-	}
-	if t.Root() != f.head.IndexRoot || t.Len() != f.head.Topics {
+	if f.head.Covers > 0 && (t.Root() != f.head.IndexRoot || t.Len() != f.head.Topics) {
 		f.found("index-root", f.head.Covers, "%d rows give root %s, the commitment says %s over %d", t.Len(), t.Root(), f.head.IndexRoot, f.head.Topics)
 	}
 	x := indexer{s: f.s, t: &tree{}}

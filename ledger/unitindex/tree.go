@@ -129,19 +129,6 @@ func (t *Tree) Root() entry.Hash {
 // Len is the number of topics.
 func (t *Tree) Len() uint64 { return t.n }
 
-// Bucket returns the prefix of the bucket that topic belongs to and its length
-// in bits. Update and Prove scan just this range, so a store that has read it
-// for another purpose can keep it for them.
-func (t *Tree) Bucket(topic entry.Hash) (prefix entry.Hash, bits int) {
-	bits = t.top.bucketDepth(&topic, 0)
-	for i := range bits {
-		if bit(&topic, i) == 1 {
-			prefix = setBit(prefix, i)
-		}
-	}
-	return prefix, bits
-}
-
 // Update returns the tree with the changes made. rows holds the topics and
 // values of t, before the changes: each bucket that changes is read, checked
 // against t, and hashed anew with the changes laid over it, so damaged rows

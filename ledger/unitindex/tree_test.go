@@ -363,6 +363,18 @@ func TestBuildCarriesTheLastBucket(t *testing.T) {
 	}
 }
 
+// Bucket returns the prefix of the bucket that topic belongs to and its length
+// in bits.
+func (t *Tree) Bucket(topic entry.Hash) (prefix entry.Hash, bits int) {
+	bits = t.top.bucketDepth(&topic, 0)
+	for i := range bits {
+		if bit(&topic, i) == 1 {
+			prefix = setBit(prefix, i)
+		}
+	}
+	return prefix, bits
+}
+
 // TestForkedPass forks wherever it may, whatever the machine has, and gives all
 // goroutines back.
 func TestForkedPass(t *testing.T) {

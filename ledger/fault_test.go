@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"fabtrail.dev/fabtrail/ledger"
 	"fabtrail.dev/fabtrail/ledger/ledgertest"
@@ -61,6 +62,10 @@ func victim(command string) (code int) {
 	if err := json.Unmarshal([]byte(command), &o); err != nil {
 		panic(err)
 	}
+	go func() { // nobody is left who waits for it
+		_, _ = os.Stdin.Read(make([]byte, 1))
+		os.Exit(5)
+	}()
 	disk := ledgertest.NewFaultyDisk(vfs.Default, o.Plan)
 	var opened atomic.Bool
 	fs := errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
@@ -131,7 +136,11 @@ func pebblePanics(trace string) bool {
 	return false
 }
 
-// runVictim runs a process that does as it is told, to its end.
+// victimTime is more than a victim needs; one that works on although it must not would
+// do so for ever.
+const victimTime = time.Minute
+
+// runVictim runs a process that does as it is told, to its end. It ends with this one.
 func runVictim(o order) (stdout []byte, stderr string, code int, err error) {
 	command, err := json.Marshal(o)
 	if err != nil {
@@ -141,7 +150,16 @@ func runVictim(o order) (stdout []byte, stderr string, code int, err error) {
 	if err != nil {
 		return nil, "", -1, err
 	}
-	cmd := exec.Command(exe)
+	ctx, cancel := context.WithTimeout(context.Background(), victimTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, exe)
+	life, alive, err := os.Pipe()
+	if err != nil {
+		return nil, "", -1, err
+	}
+	defer life.Close()
+	defer alive.Close()
+	cmd.Stdin = life
 	cmd.Env = append(os.Environ(), asVictim+"="+string(command))
 	var words bytes.Buffer
 	cmd.Stderr = &words
@@ -204,7 +222,7 @@ func TestPebbleEndsTheProcess(t *testing.T) {
 		dir := t.TempDir()
 		out, stderr, code, _ := runVictim(order{Dir: dir, Manifest: true, Fatal: c.fatal})
 		if code != c.code || !strings.Contains(stderr, c.words) {
-			t.Errorf("Fatal %q: the process ended with %d, want %d: %.3000s", c.fatal, code, c.code, stderr)
+			t.Fatalf("Fatal %q: the process ended with %d, want %d: %.3000s", c.fatal, code, c.code, stderr)
 		}
 		if _, err := keptWord(dir, out); err != nil {
 			t.Error(err)

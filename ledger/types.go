@@ -126,7 +126,7 @@ type NoSign struct {
 func (e *NoSign) Error() string {
 	s := "refusing to " + cmp.Or(e.Doing, "sign") + ": " + e.Reason
 	if e.Err != nil {
-		s += ": " + e.Err.Error()
+		s += ": " + oneLine(e.Err.Error())
 	}
 	return s + "; " + e.WayOut
 }

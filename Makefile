@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # grpcnotrace leaves out the HTML pages of golang.org/x/net/trace, and with them 5 MB.
 GOFLAGS_BUILD = -trimpath -tags grpcnotrace -ldflags "-s -w -buildid= -X main.version=$(VERSION)"
 
-.PHONY: help build test race lint demo demo-seeds witness-matrix witness-model witness-model-race witness-bench lies closure bench-tessera kill-nine cluster-bench power-loss io-errors bit-flips restore-drills planted-bugs fuzz fuzz-corpus bench-engine costs overload reproducible sbom vulncheck clean
+.PHONY: help build profile test race lint demo demo-seeds witness-matrix witness-model witness-model-race witness-bench lies closure bench-tessera kill-nine cluster-bench power-loss io-errors bit-flips restore-drills planted-bugs fuzz fuzz-corpus bench-engine costs overload reproducible sbom vulncheck clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -94,6 +94,15 @@ fuzz: ## run every fuzz target for FUZZTIME (default 20s each) and report execut
 
 fuzz-corpus: ## the same, and keep a few new inputs of each in testdata/fuzz
 	go run ./internal/fuzzrun -time $(FUZZTIME) -keep 4
+
+# Paths in it are those of modules: -trimpath. Appends are profiled alone, without what is prepared for them.
+APPENDS = -trimpath -pgo=off -count=1 -run '^$$' -bench '^BenchmarkAppend$$' -benchtime 60000x ./internal/bench
+profile: ## a new profile of appends, unit answers and their verification for the compiler: cmd/fabtraild/default.pgo
+	@mkdir -p dist
+	FABTRAIL_APPEND_PROFILE=$(CURDIR)/dist/single.prof go test $(APPENDS)
+	FABTRAIL_APPEND_BATCH=1 FABTRAIL_APPEND_PROFILE=$(CURDIR)/dist/batch.prof go test $(APPENDS)
+	go test -trimpath -pgo=off -count=1 -run '^$$' -bench '^Benchmark(Answer|Verify)$$' -cpuprofile dist/answers.prof -o dist/bench.test ./internal/bench
+	go tool pprof -proto dist/single.prof dist/batch.prof dist/answers.prof > cmd/fabtraild/default.pgo
 
 bench-engine: ## the engine's table: appends, long logs, disk, memory, start; RUNS (default 3) of each of LINES, kept in OUT
 	scripts/bench-engine.sh

@@ -98,15 +98,7 @@ func (r *receiptRun) end() {
 
 // quorum checks a published note against the policy, or one of before.
 func (f *fsck) quorum(note []byte) error {
-	_, err := f.cfg.Policy.Verify(note)
-	for _, p := range f.cfg.Past {
-		if err == nil {
-			return nil
-		}
-		if _, perr := p.Verify(note); perr == nil {
-			return nil
-		}
-	}
+	_, err := quorum(f.cfg.Policy, f.cfg.Past, note)
 	return err
 }
 

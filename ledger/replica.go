@@ -55,7 +55,7 @@ func (l *Ledger) Advance(ctx context.Context, note []byte) error {
 	if !l.replica() {
 		return errors.New("ledger: only a replica follows notes")
 	}
-	cosigned, err := l.cfg.Policy.Verify(note)
+	cosigned, err := quorum(l.cfg.Policy, l.cfg.Past, note)
 	if err != nil {
 		return fmt.Errorf("published note: %w", err)
 	}
@@ -201,7 +201,7 @@ func (l *Ledger) takeShared(ctx context.Context, published []byte) ([]byte, erro
 				err = fmt.Errorf("size %d after %d", next.Size, cp.Size)
 			}
 			if err == nil && l.cfg.Policy != nil {
-				_, err = l.cfg.Policy.Verify(note)
+				_, err = quorum(l.cfg.Policy, l.cfg.Past, note)
 			}
 			if err != nil {
 				return nil, fmt.Errorf("shared notes: %w", err)
@@ -212,6 +212,18 @@ func (l *Ledger) takeShared(ctx context.Context, published []byte) ([]byte, erro
 			published, cp = note, next
 		}
 	}
+}
+
+// quorum verifies a note under the policy in force, else under one that it replaced. The
+// error is that of the former.
+func quorum(policy *checkpoint.Policy, past []*checkpoint.Policy, note []byte) (checkpoint.Cosigned, error) {
+	c, err := policy.Verify(note)
+	for i := 0; i < len(past) && err != nil; i++ {
+		if old, perr := past[i].Verify(note); perr == nil {
+			return old, nil
+		}
+	}
+	return c, err
 }
 
 // PublishedNote is a published checkpoint: the note that was published first at its

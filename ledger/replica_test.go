@@ -144,6 +144,49 @@ func TestReplica(t *testing.T) {
 
 // TestReplicaRefuses: what the policy does not accept is not published, and what the
 // entries do not bear out stops the replica.
+// TestPastPolicies: what was published before a change of the policy brings a new replica
+// and a standby without a journal on their way only if they know the policy of then.
+func TestPastPolicies(t *testing.T) {
+	f := newFollowed(t)
+	f.append(t, 2)
+	notes, err := f.l.Notes(0, 1)
+	if err != nil || len(notes) != 1 {
+		t.Fatal(notes, err)
+	}
+	shared := func(_ context.Context, after uint64) ([][]byte, error) {
+		if notes[0].Size <= after {
+			return nil, nil
+		}
+		return [][]byte{notes[0].Note}, nil
+	}
+	then, now := f.witness.Policy(), ledgertest.NewCosigner("new", ledgertest.LogSigner(origin).VKey())
+	if err := f.l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, past := range map[string][]*checkpoint.Policy{"known": {then}, "unknown": nil} {
+		cfg := config(vfs.NewMem())
+		cfg.Policy, cfg.Past, cfg.Sequencer = now.Policy(), past, f.cluster.Open()
+		r, err := ledger.OpenReplica(context.Background(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = r.Advance(context.Background(), notes[0].Note)
+		if got := r.Published().Size(); (err == nil) != (past != nil) || (got == notes[0].Size) != (past != nil) {
+			t.Errorf("past policy %s: replica at size %d: %v", name, got, err)
+		}
+		shut(t, r)
+		cfg = config(vfs.NewMem())
+		cfg.Policy, cfg.Past, cfg.Cosigner, cfg.Sequencer, cfg.Shared = now.Policy(), past, now, f.cluster.Open(), shared
+		s, err := ledger.Open(context.Background(), cfg)
+		if (err == nil) != (past != nil) {
+			t.Errorf("past policy %s: standby: %v", name, err)
+		}
+		if err == nil {
+			shut(t, s)
+		}
+	}
+}
+
 func TestReplicaRefuses(t *testing.T) {
 	f := newFollowed(t)
 	f.append(t, 3)

@@ -151,6 +151,9 @@ type Config struct {
 	// Policy, when set, is checked on every cosigned note before it is
 	// published, and on every receipt before it is answered.
 	Policy *checkpoint.Policy
+	// Past are policies that Policy has replaced: what another node published under
+	// one of them, before, stays published.
+	Past []*checkpoint.Policy
 	// WitnessNotes returns the signed notes that witnesses hold of this log.
 	// Open refuses when one with our own signature is ahead of us, or has
 	// another root at a size that we have. nil skips the question.

@@ -226,7 +226,11 @@ func (n *Node) openReplica(ctx context.Context) error {
 	if policy == nil {
 		return fmt.Errorf("%s has no policy.txt yet: start the node that signs first, and copy its trust folder", f.Trust())
 	}
-	cfg := ledger.Config{Dir: f.ledger(), Origin: n.origin, App: app{}, Policy: policy, Clock: n.cfg.Clock, Manual: true,
+	past, err := f.pastPolicies()
+	if err != nil {
+		return err
+	}
+	cfg := ledger.Config{Dir: f.ledger(), Origin: n.origin, App: app{}, Policy: policy, Past: past, Clock: n.cfg.Clock, Manual: true,
 		Logf: n.logf, OnFail: n.onFail}
 	if err := n.openEngine(ctx, &cfg); err != nil {
 		return err

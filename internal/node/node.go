@@ -217,9 +217,13 @@ func (n *Node) openLedger(ctx context.Context) error {
 			return err
 		}
 	}
+	past, err := f.pastPolicies()
+	if err != nil {
+		return err
+	}
 	cfg := ledger.Config{
 		Dir: f.ledger(), Folder: string(f), Origin: n.origin, Signer: signer, App: app{},
-		Policy: policy, Clock: n.cfg.Clock, CosignWait: n.cfg.CosignWait, Manual: n.cfg.Manual,
+		Policy: policy, Past: past, Clock: n.cfg.Clock, CosignWait: n.cfg.CosignWait, Manual: n.cfg.Manual,
 		Logf: n.logf, OnFail: n.onFail, Coming: n.turns.waited,
 	}
 	if len(policy.Witnesses()) > 0 {

@@ -77,9 +77,9 @@ func PolicyText(log checkpoint.VKey, witnesses []Cosigner, quorum int, counted b
 	return b.String(), nil
 }
 
-// SetPolicy writes policy.txt and index.txt into the trust folder. A policy that
-// is there and differs is replaced only when replace is set: verifiers hold
-// copies of it.
+// SetPolicy writes policy.txt and index.txt into the trust folder. Once a ledger was
+// opened, a policy that is there and differs is replaced only when replace is set:
+// verifiers hold copies of it.
 func (f Folder) SetPolicy(witnesses []Cosigner, quorum int, counted, replace bool) error {
 	signer, err := f.logSigner()
 	if err != nil {
@@ -93,7 +93,7 @@ func (f Folder) SetPolicy(witnesses []Cosigner, quorum int, counted, replace boo
 	old, err := os.ReadFile(path)
 	switch {
 	case err == nil && bytes.Equal(old, []byte(text)):
-	case err == nil && !replace:
+	case err == nil && !replace && f.begun():
 		return fmt.Errorf("%s names other witnesses or another quorum; start with --replace-policy to change it, and tell everybody who holds a copy", path)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
@@ -101,8 +101,10 @@ func (f Folder) SetPolicy(witnesses []Cosigner, quorum int, counted, replace boo
 		return fmt.Errorf("%s is missing, but %s holds a ledger, and it says which witnesses that has: put it back, there is a copy in every backup "+
 			"and with everybody who verifies; or name the witnesses again, with --replace-policy", path, f)
 	default:
-		if err := f.keepPolicy(old); err != nil {
-			return err
+		if f.begun() { // else nothing was published under it
+			if err := f.keepPolicy(old); err != nil {
+				return err
+			}
 		}
 		if err := writeFile(path, []byte(text), 0o644); err != nil {
 			return err

@@ -588,6 +588,27 @@ func TestWitnessesChange(t *testing.T) {
 	}
 }
 
+// TestPolicyBeforeTheFirstStart: until a ledger was opened, nothing was published under
+// its policy, so another start may name other witnesses.
+func TestPolicyBeforeTheFirstStart(t *testing.T) {
+	f := prepareFolder(t)
+	a := newSite(t, "a.example", logKey(t, f))
+	for _, ws := range [][]Cosigner{nil, {{URL: a.url, VKey: a.VKey()}}} {
+		if err := f.SetPolicy(ws, len(ws), false, false); err != nil {
+			t.Errorf("%d witnesses: %v", len(ws), err)
+		}
+	}
+	if past, err := f.pastPolicies(); err != nil || len(past) != 0 {
+		t.Errorf("a policy under which nothing was published is kept: %d, %v", len(past), err)
+	}
+	if err := os.Mkdir(f.ledger(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.SetPolicy(nil, 0, false, false); err == nil || !strings.Contains(err.Error(), "--replace-policy") {
+		t.Errorf("the policy of a ledger is replaced: %v", err)
+	}
+}
+
 // TestLostPolicy: a ledger whose policy.txt is gone does not go on as one without
 // witnesses, nor with others, unless the operator says so.
 func TestLostPolicy(t *testing.T) {

@@ -101,7 +101,7 @@ func workload(t *testing.T, open func() *ledger.Ledger, seen *ledgertest.Witness
 // until there were so many images, or the time of the test is nearly over.
 func TestPowerLoss(t *testing.T) {
 	want := number(t, "FABTRAIL_IMAGES", 0)
-	loss := powerLoss{t: t, every: 14, n: 6}
+	loss := powerLoss{t: t, every: 14 * sparse(), n: 6}
 	if want > 0 {
 		loss.every, loss.n = 1, 12
 	}

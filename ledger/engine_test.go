@@ -23,6 +23,15 @@ func campaign() int {
 	return 1
 }
 
+// sparse is how many times fewer samples a short run takes: under the race detector each
+// is ten times as dear, and finds no other race than the ones before.
+func sparse() int {
+	if testing.Short() {
+		return 3
+	}
+	return 1
+}
+
 // number is a count from the environment, for campaigns.
 func number(t testing.TB, name string, def int) int {
 	s := os.Getenv(name)

@@ -241,7 +241,7 @@ func TestEveryIOError(t *testing.T) {
 		t.Fatalf("without a fault: %d operations, exit code %d: %v", operations, code, err)
 	}
 	var plans []map[int]ledgertest.DiskFault
-	step := max(11/campaign(), 1)
+	step := max(11*sparse()/campaign(), 1)
 	for n := 0; n < operations; n += step {
 		for kind := ledgertest.DiskRefuses; kind <= ledgertest.DiskFull; kind++ {
 			if step == 1 || int(kind)%3 == (n/step)%3 {

@@ -128,7 +128,7 @@ func TestFlippedIndexRows(t *testing.T) {
 			t.Fatalf("no row %c among %d kinds", space, len(rows))
 		}
 	}
-	stride := number(t, "FABTRAIL_ROWSTRIDE", 197)
+	stride := number(t, "FABTRAIL_ROWSTRIDE", 197*sparse())
 	bit, flips, stopped, refused := 0, 0, 0, 0
 	for space, of := range rows {
 		for _, row := range of {

@@ -27,21 +27,7 @@ func (c *keptVector) verify(t *testing.T, trust *Trust) *Report {
 	t.Helper()
 	parts := answer.NewParts(1000)
 	for _, b := range c.Before {
-		a, err := answer.Parse(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		n, err := checkpoint.ParseNote([]byte(a.Checkpoint))
-		if err != nil {
-			t.Fatal(err)
-		}
-		cp, err := checkpoint.ParseCheckpoint(n.Text)
-		if err == nil {
-			_, err = answer.Open(a, cp, parts)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		learn(t, b, parts)
 	}
 	v := &Verifier{Trust: trust, Now: clockAt(t, c.Now), Memory: memory{}, Parts: parts}
 	return v.VerifyAnswer(t.Context(), c.URI, c.Answer)
@@ -151,7 +137,7 @@ func writeKeptVectors(t *testing.T) {
 		c := &keptVector{vector: vector{About: about, URI: unitURI(serial), Now: now}, Before: before}
 		parts := answer.NewParts(1000)
 		for _, b := range before {
-			s.learn(t, b, parts)
+			learn(t, b, parts)
 		}
 		for try := 0; ; try++ {
 			a, _, err := answer.Assemble(s.w.View(), c.URI, answer.Options{Evidence: all, Have: answer.ParseHave(parts.Have())})
@@ -180,7 +166,7 @@ func writeKeptVectors(t *testing.T) {
 	at := latest - 1
 	for ; at >= 0; at-- {
 		parts := answer.NewParts(1000)
-		s.learn(t, s.past[at]["RECALLED"], parts)
+		learn(t, s.past[at]["RECALLED"], parts)
 		a, _, err := answer.Assemble(s.w.View(), unitURI("RECALLED"), answer.Options{Evidence: all, Have: answer.ParseHave(parts.Have())})
 		if err != nil {
 			t.Fatal(err)
@@ -206,7 +192,7 @@ func writeKeptVectors(t *testing.T) {
 }
 
 // learn keeps the lists of an answer.
-func (s *stage) learn(t *testing.T, b []byte, parts *answer.Parts) {
+func learn(t *testing.T, b []byte, parts *answer.Parts) {
 	t.Helper()
 	a, err := answer.Parse(b)
 	if err != nil {

@@ -150,65 +150,34 @@ func ParseUnitRef(s string) (UnitRef, error) {
 	return UnitRef{URI: uri, Load: h}, err
 }
 
-// overlay buffers writes over a State, so that a refused statement leaves none. Most
-// statements write a few rows, which are found faster by looking at each than in a map.
+// overlay buffers writes over a State, so that a refused statement leaves none.
 type overlay struct {
 	State
-	rows  []written      // in the order of their first write
-	place map[string]int // of a key in rows, once there are many; else nil
+	rows  map[string][]byte
+	order []string // keys in the order of their first write
 }
 
-type written struct {
-	key   string
-	value []byte
-}
-
-const fewRows = 16
-
-func newOverlay(st State) *overlay { return &overlay{State: st} }
-
-func (o *overlay) find(key string) (int, bool) {
-	if o.place != nil {
-		i, ok := o.place[key]
-		return i, ok
-	}
-	for i := range o.rows {
-		if o.rows[i].key == key {
-			return i, true
-		}
-	}
-	return 0, false
-}
+func newOverlay(st State) *overlay { return &overlay{State: st, rows: map[string][]byte{}} }
 
 func (o *overlay) Get(key string) []byte {
-	if i, ok := o.find(key); ok {
-		return o.rows[i].value
+	if v, ok := o.rows[key]; ok {
+		return v
 	}
 	return o.State.Get(key)
 }
 
 func (o *overlay) Set(key string, value []byte) {
-	if i, ok := o.find(key); ok {
-		o.rows[i].value = value
-		return
+	if _, ok := o.rows[key]; !ok {
+		o.order = append(o.order, key)
 	}
-	if len(o.rows) == fewRows {
-		o.place = make(map[string]int, 4*fewRows)
-		for i := range o.rows {
-			o.place[o.rows[i].key] = i
-		}
-	}
-	if o.place != nil {
-		o.place[key] = len(o.rows)
-	}
-	o.rows = append(o.rows, written{key, value})
+	o.rows[key] = value
 }
 
 func (o *overlay) commit() {
-	for i := range o.rows {
-		o.State.Set(o.rows[i].key, o.rows[i].value)
+	for _, k := range o.order {
+		o.State.Set(k, o.rows[k])
 	}
 	o.drop()
 }
 
-func (o *overlay) drop() { o.rows, o.place = nil, nil }
+func (o *overlay) drop() { o.rows, o.order = map[string][]byte{}, nil }

@@ -111,8 +111,13 @@ a tree already.`,
 				if err != nil {
 					return err
 				}
-				if is != 0 {
+				switch {
+				case is != 0 && f.tree != 0 && f.tree != is:
+					return fmt.Errorf("the ledger in %s is in tree %d, not in tree %d", dir, is, f.tree)
+				case is != 0:
 					cfg.Tree, made = is, false
+				case node.Folder(dir).Embedded(): // before a tree is made that nobody uses
+					return fmt.Errorf("the ledger in %s is kept by the embedded engine: make a tree with 'fabtraild trillian init --origin %s ...', and move it there with 'fabtraild migrate'", dir, origin)
 				}
 			}
 			cfg.Origin = origin
@@ -128,7 +133,11 @@ a tree already.`,
 			}
 			return cli.Print(c, map[string]any{"tree": tree, "origin": origin}, func(w io.Writer) {
 				fmt.Fprintf(w, "tree        %d, of %s\n", tree, origin)
-				fmt.Fprintf(w, "next        fabtraild serve --engine trillian --tree %d ..., or fabtraild migrate --tree %d ...\n", tree, tree)
+				if dir != "" {
+					fmt.Fprintf(w, "next        fabtraild serve --data %s --engine trillian ...\n", dir)
+				} else {
+					fmt.Fprintf(w, "next        fabtraild serve --engine trillian --tree %d ..., or fabtraild migrate --tree %d ...\n", tree, tree)
+				}
 			})
 		},
 	}

@@ -237,12 +237,14 @@ func faults(t *testing.T, c *clustertest.Cluster) {
 	if err != nil || sum.AccusedCount > 0 {
 		t.Errorf("audit of a replica: %v", err)
 	}
-	for _, p := range []*process{a.process, b.process, o.signer} {
+	for _, p := range []*process{b.process, o.signer} {
 		if code := p.stop(); code != 0 && code != 130 {
 			t.Errorf("a node ended with %d", code)
 		}
 	}
-	o.completed(ctx, o.restored(ctx))
+	o.completed(ctx, o.restored(ctx, a))
+	a.says(ctx, "this replica follows again")
+	o.follows(ctx, a)
 }
 
 // fresh starts a standby instead of the killed node, with nothing but its keys, charter
@@ -322,9 +324,9 @@ func paused(t *testing.T, c *clustertest.Cluster) {
 }
 
 // restored: PostgreSQL is put back to an older backup. Nothing is signed any more,
-// neither by a node that runs meanwhile nor by one that starts. It returns a file with
-// the newest checkpoint.
-func (o *onCluster) restored(ctx context.Context) string {
+// neither by a node that runs meanwhile nor by one that starts, and a replica serves what
+// it has; each says what has happened. It returns a file with the newest checkpoint.
+func (o *onCluster) restored(ctx context.Context, r *replica) string {
 	o.t.Helper()
 	backup, err := o.cluster.Backup()
 	if err != nil {
@@ -333,6 +335,7 @@ func (o *onCluster) restored(ctx context.Context) string {
 	o.start(ctx)
 	o.more(ctx, 30, func() {})
 	o.holds(ctx)
+	o.follows(ctx, r)
 	seen := o.newest(ctx, o.s)
 	if err := o.cluster.Restore(backup); err != nil {
 		o.t.Fatal(err)
@@ -346,7 +349,13 @@ func (o *onCluster) restored(ctx context.Context) string {
 			o.t.Errorf("something was signed after the cluster had lost leaves: %v", err)
 		}
 	}
-	o.signer.kill()
+	if code := o.signer.wait(); code != 1 {
+		o.t.Errorf("the node ended with %d", code)
+	}
+	o.signer.says(ctx, "PostgreSQL was put back to an older state")
+	o.signer.says(ctx, "start it again")
+	r.says(ctx, "the cluster has less than was published")
+	o.reaches(ctx, r)
 	o.fails(3, "was signed", o.serveArgs(o.dir)...)
 	return seen
 }
@@ -367,6 +376,11 @@ func migrated(t *testing.T, c *clustertest.Cluster) {
 	}
 	o.tree = "1"
 	o.fails(1, "fabtraild migrate", o.serveArgs(o.dir)...)
+	trees, err := o.cluster.Trees()
+	o.fails(1, "fabtraild trillian init --origin ledger.test/cluster", append([]string{"trillian", "init", "--data", o.dir}, o.flags()...)...)
+	if n, terr := o.cluster.Trees(); err != nil || terr != nil || n != trees {
+		t.Errorf("%d trees were made that nobody uses: %v, %v", n-trees, err, terr)
+	}
 	o.tree = o.newTree()
 	move := append([]string{"migrate", "--data", o.dir, "--tree", o.tree}, o.flags()...)
 	t.Logf("%d entries: %s", before, run(t, move...))

@@ -2,12 +2,14 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"os"
 	"os/exec"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -30,7 +32,40 @@ type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
 	stdout *bufio.Reader
+	stderr heard
 	ended  bool
+}
+
+// heard is what a process has written to standard error so far.
+type heard struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (h *heard) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.b.Write(p)
+}
+
+// has reports whether the process has written these words.
+func (h *heard) has(words string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return bytes.Contains(h.b.Bytes(), []byte(words))
+}
+
+// says waits until the process has written these words to standard error.
+func (p *process) says(ctx context.Context, words string) {
+	p.t.Helper()
+	for !p.stderr.has(words) {
+		select {
+		case <-ctx.Done():
+			p.t.Fatalf("a process does not say %q", words)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 func command(t *testing.T, args ...string) *exec.Cmd {
@@ -64,15 +99,15 @@ func run(t *testing.T, args ...string) []byte {
 func background(t *testing.T, started any, args ...string) *process {
 	t.Helper()
 	cmd := command(t, append(args, "--json")...)
-	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	p := &process{t: t, cmd: cmd, stdout: bufio.NewReader(out)}
+	cmd.Stderr = io.MultiWriter(os.Stderr, &p.stderr)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, cmd: cmd, stdout: bufio.NewReader(out)}
 	t.Cleanup(func() { p.kill() })
 	line, err := p.stdout.ReadBytes('\n')
 	if err != nil {

@@ -256,6 +256,9 @@ func serve(c *cobra.Command, f serveFlags) error {
 			fmt.Fprintf(w, "%s is served at %s (%d entries); Ctrl-C stops it\n", n.Origin(), v["url"], v["size"])
 		})
 	})
+	if errors.Is(err, ledger.ErrFailed) && !f.follow {
+		err = fmt.Errorf("%w; start it again: it goes on with all that is durable, or says why it must not; whoever had no answer sends the statement again", err)
+	}
 	return errors.Join(err, n.Close())
 }
 

@@ -37,6 +37,11 @@ type Rebuilt struct {
 
 // Rebuild deletes the views of a ledger that is not running and makes them anew.
 func Rebuild(ctx context.Context, f Folder, progress func(done, total uint64)) (Rebuilt, error) {
+	if tree, err := f.Tree(); err != nil {
+		return Rebuilt{}, err
+	} else if tree != 0 {
+		return Rebuilt{}, fmt.Errorf("%s is a node's on a cluster, which makes its views anew when it starts without: stop it, delete %s, and start it", f, f.views())
+	}
 	if _, err := f.Origin(); err != nil {
 		return Rebuilt{}, err
 	}
@@ -145,6 +150,9 @@ func Fsck(ctx context.Context, f Folder, progress func(what string, done, total 
 
 // inUse says what to do when another process has the folder open.
 func (f Folder) inUse(err error) error {
+	if errors.Is(err, ledger.ErrLocked) && f.isReplica() {
+		return fmt.Errorf("%s: %w; stop it first", f, err)
+	}
 	if errors.Is(err, ledger.ErrLocked) {
 		return fmt.Errorf("%s: %w; stop it first, or check a backup instead: 'fabtraild backup TO --data %s' copies a running ledger and checks the copy", f, err, f)
 	}

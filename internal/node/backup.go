@@ -71,6 +71,9 @@ func Backup(ctx context.Context, c BackupConfig) (info BackupInfo, err error) {
 	if c.Folder.isBackup() {
 		return info, fmt.Errorf("%s is a backup: copy the folder as it is, and 'fabtraild fsck --data COPY' checks the copy", c.Folder)
 	}
+	if c.Folder.isReplica() {
+		return info, fmt.Errorf("%s is a read replica's folder, which can be made anew from its cluster: back up that of the node that signs", c.Folder)
+	}
 	key, err := c.Folder.vkey()
 	if err != nil {
 		return info, err

@@ -53,8 +53,13 @@ func (c *calm) WithGroup(name string) slog.Handler {
 }
 
 // logf logs one line of a kind; lines of one kind are the same.
-func (c *calm) logf(format string, a ...any) {
-	_ = c.say(context.Background(), format, slog.NewRecord(c.clock(), slog.LevelInfo, fmt.Sprintf(format, a...), 0))
+func (c *calm) logf(format string, a ...any) { c.linef(slog.LevelInfo, format, a...) }
+
+// warnf is logf for what somebody has to look at if it lasts.
+func (c *calm) warnf(format string, a ...any) { c.linef(slog.LevelWarn, format, a...) }
+
+func (c *calm) linef(level slog.Level, format string, a ...any) {
+	_ = c.say(context.Background(), format, slog.NewRecord(c.clock(), level, fmt.Sprintf(format, a...), 0))
 }
 
 func (c *calm) say(ctx context.Context, key string, r slog.Record) error {
@@ -112,6 +117,26 @@ func (r *repeats) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(r.by)
+}
+
+// trying says of something that is tried again and again when it fails, calmly, and when
+// it is done again.
+type trying struct {
+	log       *calm
+	bad, good string
+	failing   bool
+}
+
+// outcome takes what became of one attempt.
+func (t *trying) outcome(err error) {
+	switch {
+	case err != nil:
+		slog.New(t.log).Warn(t.bad, "error", err)
+	case t.failing:
+		t.log.forget()
+		slog.New(t.log).Info(t.good)
+	}
+	t.failing = err != nil
 }
 
 // cosigner says when cosignatures come again after they did not.

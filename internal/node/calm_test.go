@@ -90,3 +90,30 @@ func TestCosignerSaysWhenItIsOver(t *testing.T) {
 		t.Errorf("got %v\nwant %v", got, want)
 	}
 }
+
+// TestTrying: trouble that goes on is said calmly, and its end once.
+func TestTrying(t *testing.T) {
+	var out bytes.Buffer
+	quiet := newCalm(slog.New(slog.NewTextHandler(&out, nil)), func() time.Time { return time.Unix(1_800_000_000, 0) })
+	say := trying{log: quiet, bad: "it fails", good: "it works again"}
+	down, other := errors.New("down"), errors.New("other")
+	for _, err := range []error{nil, down, down, down, other, nil, nil, down, nil} {
+		say.outcome(err)
+	}
+	var got []string
+	for line := range strings.Lines(out.String()) {
+		_, line, _ = strings.Cut(strings.TrimSpace(line), "level=")
+		got = append(got, line)
+	}
+	want := []string{`WARN msg="it fails" error=down`, `WARN msg="it fails" error=other`, `INFO msg="it works again"`,
+		`WARN msg="it fails" error=down`, `INFO msg="it works again"`}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
+	out.Reset()
+	quiet.warnf("the cluster: %v", down)
+	quiet.logf("a line: %v", down)
+	if !strings.Contains(out.String(), `level=WARN msg="the cluster: down"`) || !strings.Contains(out.String(), `level=INFO msg="a line: down"`) {
+		t.Error(out.String())
+	}
+}

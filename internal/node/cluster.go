@@ -57,6 +57,20 @@ func (f Folder) Tree() (int64, error) {
 	return tree, nil
 }
 
+// Embedded reports whether the folder has entries, and the embedded engine keeps them.
+func (f Folder) Embedded() bool {
+	tree, err := f.Tree()
+	_, lerr := os.Stat(f.ledger())
+	return err == nil && tree == 0 && lerr == nil
+}
+
+// isReplica reports whether this is the folder of a read replica.
+func (f Folder) isReplica() bool {
+	tree, err := f.Tree()
+	_, serr := os.Stat(f.charter())
+	return err == nil && tree != 0 && errors.Is(serr, fs.ErrNotExist)
+}
+
 // SetTree says that the tree of a cluster is to keep this folder's ledger, which must
 // have no entries yet.
 func (f Folder) SetTree(tree int64) error { return f.checkEngine(tree) }
@@ -99,7 +113,7 @@ func (n *Node) openEngine(ctx context.Context, cfg *ledger.Config) (err error) {
 	}
 	c := *n.cfg.Cluster
 	c.Origin, c.ReadOnly = n.origin, n.cfg.Follow
-	c.Logf = cfg.Logf
+	c.Logf = n.quiet.warnf
 	if err := n.findTree(ctx, &c); err != nil {
 		return err
 	}
@@ -244,11 +258,15 @@ func (n *Node) openReplica(ctx context.Context) error {
 // leaves none out.
 func (n *Node) share(ctx context.Context) error {
 	var s sharing
+	say := trying{log: n.quiet, bad: "notes do not reach the cluster: read replicas stand still", good: "notes reach the cluster again"}
 	for {
 		more, err := n.shareSome(ctx, &s)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		say.outcome(err)
 		pause := notesPoll
-		if err != nil && ctx.Err() == nil {
-			n.cfg.Log.Warn("notes do not reach the cluster: read replicas stand still", "error", err)
+		if err != nil {
 			pause = notesAgain
 		}
 		if more && err == nil {
@@ -310,14 +328,18 @@ func (n *Node) shareSome(ctx context.Context, s *sharing) (more bool, err error)
 // served meanwhile.
 func (n *Node) followNotes(ctx context.Context) error {
 	n.followed.Store(time.Now().UnixNano())
+	say := trying{log: n.quiet, bad: "this replica cannot follow, and goes on serving what it has; trying again", good: "this replica follows again"}
 	for {
 		err := n.followOnce(ctx)
 		if stopped := n.ledger.Err(); stopped != nil {
 			return stopped
 		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		say.outcome(err)
 		pause := notesPoll
-		if err != nil && ctx.Err() == nil {
-			n.cfg.Log.Warn("the notes of the signing node cannot be read; trying again", "error", err)
+		if err != nil {
 			pause = notesAgain
 		} else {
 			n.followed.Store(time.Now().UnixNano())
@@ -330,6 +352,20 @@ func (n *Node) followNotes(ctx context.Context) error {
 	}
 }
 
+// errLost: what a cluster has only ever becomes more.
+var errLost = errors.New("the cluster has less than was published: PostgreSQL was put back to an older state, or lost")
+
+// notFollowed says what an error of taking a published note is likely to mean.
+func notFollowed(size uint64, err error) error {
+	switch {
+	case errors.Is(err, ledger.ErrGap):
+		return fmt.Errorf("%w: it has a note of size %d: %w", errLost, size, err)
+	case errors.Is(err, checkpoint.ErrNoQuorum):
+		return fmt.Errorf("%w; if the policy has changed, copy 'trust' and 'policies' of the signing node again", err)
+	}
+	return err
+}
+
 func (n *Node) followOnce(ctx context.Context) error {
 	for {
 		at := n.ledger.Published()
@@ -337,13 +373,16 @@ func (n *Node) followOnce(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if len(notes) == 0 && at.Size() > 0 { // not even the one that this replica publishes
+			return fmt.Errorf("%w: it has no note of size %d", errLost, at.Size())
+		}
 		for _, note := range notes {
 			for k, b := range [][]byte{note.First, note.Latest} {
 				if k == 1 && string(b) == string(note.First) || string(b) == string(at.Checkpoint()) {
 					continue
 				}
 				if err := n.ledger.Advance(ctx, b); err != nil {
-					return err
+					return notFollowed(note.Size, err)
 				}
 			}
 		}

@@ -1,11 +1,16 @@
 package node
 
 import (
+	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"fabtrail.dev/fabtrail/ledger"
+	"fabtrail.dev/fabtrail/ledger/checkpoint"
 	"fabtrail.dev/fabtrail/ledger/trillian"
 )
 
@@ -85,4 +90,58 @@ func TestReplicaNeeds(t *testing.T) {
 		t.Fatal(err)
 	}
 	missing("addresses", &trillian.Config{})
+}
+
+// TestFoldersOfClusterNodes: what cannot be done with the folder of a node on a cluster is
+// said with what can be, before anything is touched.
+func TestFoldersOfClusterNodes(t *testing.T) {
+	signing, replica, nowhere := prepareFolder(t), Folder(t.TempDir()), Folder(filepath.Join(t.TempDir(), "none"))
+	if err := errors.Join(signing.setTree(42), replica.setTree(42), os.CopyFS(replica.Trust(), os.DirFS(signing.Trust()))); err != nil {
+		t.Fatal(err)
+	}
+	backup := filepath.Join(t.TempDir(), "backup")
+	nothing := func(uint64, uint64) {}
+	for name, tc := range map[string]struct {
+		do   func() error
+		want string
+	}{
+		"backup of a replica": {func() error {
+			_, err := Backup(t.Context(), BackupConfig{Folder: replica, To: backup})
+			return err
+		}, "back up that of the node that signs"},
+		"rebuild":                     {func() error { _, err := Rebuild(t.Context(), signing, nothing); return err }, "delete " + signing.views()},
+		"rebuild a replica":           {func() error { _, err := Rebuild(t.Context(), replica, nothing); return err }, "delete " + replica.views()},
+		"fsck of a replica that runs": {func() error { return replica.inUse(ledger.ErrLocked) }, "stop it first"},
+		"migrate no folder":           {func() error { _, err := Migrate(t.Context(), Migration{Folder: nowhere}); return err }, "fabtraild init"},
+		"migrate no entries":          {func() error { _, err := Migrate(t.Context(), Migration{Folder: signing}); return err }, "no entries to move"},
+	} {
+		if err := tc.do(); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, want %q", name, err, tc.want)
+		}
+	}
+	if err := replica.inUse(ledger.ErrLocked); strings.Contains(err.Error(), "backup") {
+		t.Errorf("a replica is not backed up: %v", err)
+	}
+	if err := signing.inUse(ledger.ErrLocked); !strings.Contains(err.Error(), "fabtraild backup") {
+		t.Errorf("fsck of a signing node that runs: %v", err)
+	}
+	if _, err := os.Stat(backup); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("there is a backup")
+	}
+}
+
+// TestNotFollowed: what keeps a replica back is said as what it means for its operator.
+func TestNotFollowed(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		want string
+	}{
+		{ledger.ErrGap, "the cluster has less than was published: PostgreSQL was put back to an older state, or lost: it has a note of size 7"},
+		{checkpoint.ErrNoQuorum, "copy 'trust' and 'policies' of the signing node again"},
+		{ledger.ErrFailed, ledger.ErrFailed.Error()},
+	} {
+		if err := notFollowed(7, tc.err); !errors.Is(err, tc.err) || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%v: %v, want %q", tc.err, err, tc.want)
+		}
+	}
 }

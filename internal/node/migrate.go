@@ -41,6 +41,9 @@ func Migrate(ctx context.Context, m Migration) (Migrated, error) {
 		return Migrated{}, fmt.Errorf("%s is a backup: restore it into a new folder", m.Folder)
 	}
 	if _, err := os.Stat(m.Folder.ledger()); errors.Is(err, fs.ErrNotExist) {
+		if _, err := m.Folder.logSigner(); err != nil { // nothing at all, or no folder
+			return Migrated{}, err
+		}
 		return Migrated{}, fmt.Errorf("%s has no entries to move: start it with 'fabtraild serve --engine trillian'", m.Folder)
 	}
 	was, err := m.Folder.Tree()
@@ -64,7 +67,7 @@ func (c Migration) refill(ctx context.Context, was int64) (m Migrated, err error
 	cluster := c.Cluster
 	cluster.Origin = key.Name
 	if c.Log != nil {
-		cluster.Logf = newCalm(c.Log, time.Now).logf
+		cluster.Logf = newCalm(c.Log, time.Now).warnf
 	}
 	if was != cluster.Tree {
 		err = trillian.Replace(ctx, cluster, was, func() error { return c.fill(ctx, cluster, key, &m) })
@@ -105,7 +108,7 @@ func migrate(ctx context.Context, f Folder, cluster trillian.Config, log *slog.L
 		return m, err
 	}
 	defer func() { err = errors.Join(err, n.Close()) }()
-	cluster.Origin, cluster.Logf = n.origin, n.logf
+	cluster.Origin, cluster.Logf = n.origin, n.quiet.warnf
 	if n.engine, err = trillian.Open(ctx, cluster); err != nil {
 		return m, err
 	}

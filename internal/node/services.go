@@ -220,7 +220,7 @@ func (n *Node) Ready(context.Context) []api.Reason {
 		reasons = append(reasons, api.Reason{Code: "stopped", Detail: "the ledger has stopped writing and must be restarted"})
 	}
 	if n.cfg.Follow && time.Since(time.Unix(0, n.followed.Load())) > lateAfter {
-		reasons = append(reasons, api.Reason{Code: "behind", Detail: "the cluster has not answered for a minute: what is published stands still"})
+		reasons = append(reasons, api.Reason{Code: "behind", Detail: "nothing could be read from the cluster for a minute: what is published stands still; the log of this node says why"})
 	}
 	published, signed := n.ledger.Published(), n.ledger.Signed()
 	if published.Checkpoint() == nil {

@@ -79,6 +79,7 @@ type Engine struct {
 	mu     sync.Mutex
 	end    uint64 // leaves that are committed, as far as is known
 	unsure bool   // an Add failed: there may be more
+	last   error  // what the cluster said last that was no answer; nil once it has answered
 }
 
 var _ ledger.Sequencer = (*Engine)(nil)
@@ -128,8 +129,8 @@ func (c *Config) tlsConfig() (*tls.Config, error) {
 	return t, nil
 }
 
-// dial prepares the connection. A log server that shows a certificate of somebody else
-// is an error at once, as no waiting makes it right; all else is left to the calls.
+// dial prepares the connection. A log server that shows a certificate of somebody else,
+// or none, is an error at once, as no waiting makes it right; all else is left to the calls.
 func dial(ctx context.Context, c *Config) (*grpc.ClientConn, error) {
 	t, err := c.tlsConfig()
 	if err != nil {
@@ -141,14 +142,14 @@ func dial(ctx context.Context, c *Config) (*grpc.ClientConn, error) {
 		call, cancel := context.WithTimeout(ctx, c.Call)
 		defer cancel()
 		conn, err := (&tls.Dialer{Config: t}).DialContext(call, "tcp", c.Addr)
-		if bad := (*tls.CertificateVerificationError)(nil); errors.As(err, &bad) {
+		if badCertificate(err) {
 			return nil, fmt.Errorf("trillian: log server at %s: %w", c.Addr, err)
 		}
 		if err == nil {
 			_ = conn.Close() // it was only to see the certificate
 		}
 	}
-	return grpc.NewClient(c.Addr, grpc.WithTransportCredentials(creds),
+	return grpc.NewClient(c.Addr, grpc.WithTransportCredentials(creds), grpc.WithUnaryInterceptor(c.naming),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(readBytes)))
 }
 
@@ -200,11 +201,17 @@ func (e *Engine) patiently(ctx context.Context, what string, try func(ctx contex
 		call, cancel := context.WithTimeout(ctx, e.cfg.Call)
 		done, err := try(call)
 		cancel()
-		if done {
-			return nil
+		if ctx.Err() != nil && !done {
+			return e.cause(ctx, errors.Join(ctx.Err(), err))
 		}
-		if ctx.Err() != nil {
-			return errors.Join(ctx.Err(), err)
+		if err = ofPostgres(err); done || err != nil {
+			e.remember(err)
+		}
+		if done {
+			if said {
+				e.cfg.Logf("trillian: %s: the cluster answers again", what)
+			}
+			return nil
 		}
 		if final(err) {
 			return err
@@ -213,13 +220,13 @@ func (e *Engine) patiently(ctx context.Context, what string, try func(ctx contex
 			if err == nil {
 				err = errors.New("the cluster does not integrate its leaves: does its log signer run?")
 			}
-			return fmt.Errorf("trillian: %s: %w", what, err)
+			return fmt.Errorf("trillian: %s: not done in %v: %w", what, e.cfg.Patience, err)
 		}
 		pause := poll
 		poll = min(poll*3/2, pollLast)
 		if err != nil {
 			if !said {
-				e.cfg.Logf("trillian: %s: %v; trying again", what, err)
+				e.cfg.Logf("trillian: %s: %v; trying again for %v", what, err, e.cfg.Patience)
 				said = true
 			}
 			pause = fail
@@ -235,7 +242,7 @@ func (e *Engine) patiently(ctx context.Context, what string, try func(ctx contex
 // final reports that trying again is in vain.
 func final(err error) bool {
 	if errors.Is(err, ledger.ErrBroken) || errors.Is(err, ErrSigned) || errors.Is(err, errNotPrepared) || errors.Is(err, entry.ErrMalformed) ||
-		pgSays(err, pgRefused...) || pgSays(err, pgUnprepared...) || pgSays(err, pgForbidden...) {
+		pgSays(err, pgRefused...) || pgSays(err, pgUnprepared...) || pgSays(err, pgForbidden...) || badCertificate(err) {
 		return true
 	}
 	switch status.Code(err) {
@@ -290,6 +297,14 @@ func (e *Engine) Head(ctx context.Context) (h ledger.Head, err error) {
 
 // Add implements ledger.Sequencer.
 func (e *Engine) Add(ctx context.Context, first uint64, leaves []ledger.Leaf) error {
+	err := ofPostgres(e.add(ctx, first, leaves))
+	if ctx.Err() == nil {
+		e.remember(err)
+	}
+	return e.cause(ctx, err)
+}
+
+func (e *Engine) add(ctx context.Context, first uint64, leaves []ledger.Leaf) error {
 	if e.cfg.ReadOnly {
 		return fmt.Errorf("%w: it was opened for reading only", ledger.ErrBroken)
 	}

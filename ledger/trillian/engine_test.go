@@ -175,8 +175,8 @@ func TestOneSigner(t *testing.T) {
 	b := open(t, cfg)
 	defer b.Close()
 	batch := []ledger.Leaf{ledgertest.Leaf(2), ledgertest.Leaf(3), ledgertest.Leaf(4)}
-	if err := a.Add(ctx, 2, batch); !errors.Is(err, ledger.ErrBroken) {
-		t.Fatalf("Add of the former signer: %v, want ErrBroken", err)
+	if err := a.Add(ctx, 2, batch); !errors.Is(err, ledger.ErrBroken) || !strings.Contains(err.Error(), fmt.Sprintf("process %d, since ", os.Getpid())) {
+		t.Fatalf("Add of the former signer: %v, want ErrBroken and who signs now", err)
 	}
 	if _, err := a.Head(ctx); !errors.Is(err, ledger.ErrBroken) {
 		t.Fatalf("Head of the former signer: %v, want ErrBroken", err)
@@ -186,6 +186,47 @@ func TestOneSigner(t *testing.T) {
 	}
 	if err := b.Add(ctx, 2, []ledger.Leaf{ledgertest.Leaf(5)}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestPutBack: a signer whose database is put back to an older state says that, and not
+// that somebody else signs.
+func TestPutBack(t *testing.T) {
+	c, ctx := cluster(t), context.Background()
+	cfg := c.Config(newTree(t, c, origin), origin)
+	conn, err := pgx.Connect(ctx, c.URI())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	for _, tc := range []struct{ back, want string }{
+		{"UPDATE fabtrail.signer SET token = '0123456789abcdef', since = since - interval '1 day' WHERE tree_id = $1", "put back to an older state: it does not know that this node became the signer"},
+		{"DELETE FROM fabtrail.signer WHERE tree_id = $1", "does not know tree"},
+	} {
+		e := open(t, cfg)
+		if _, err := conn.Exec(ctx, tc.back, cfg.Tree); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.Head(ctx); !errors.Is(err, ledger.ErrBroken) || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%v, want %q", err, tc.want)
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestTreeOfManyTrees: whoever is to choose is told between which, and where to look.
+func TestTreeOfManyTrees(t *testing.T) {
+	c, ctx := cluster(t), context.Background()
+	cfg := c.Config(0, "many.test/log")
+	if _, err := trillian.TreeOf(ctx, cfg); err == nil || !strings.Contains(err.Error(), "no tree of log") {
+		t.Errorf("without a tree: %v", err)
+	}
+	a, b := newTree(t, c, cfg.Origin), newTree(t, c, cfg.Origin)
+	_, err := trillian.TreeOf(ctx, cfg)
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%d, %d; name one", min(a, b), max(a, b))) {
+		t.Errorf("with trees %d and %d: %v", a, b, err)
 	}
 }
 

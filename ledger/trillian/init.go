@@ -64,6 +64,9 @@ func (e *Engine) hasTree(ctx context.Context) (has bool, err error) {
 		if pgSays(err, pgUnprepared...) {
 			err = fmt.Errorf("this database has none of Trillian's tables: %w", err)
 		}
+		if pgSays(err, pgForbidden...) {
+			err = fmt.Errorf("a tree is prepared as the role that owns the database and Trillian's tables: %w", err)
+		}
 		return err == nil, err
 	})
 	return has, err
@@ -97,10 +100,16 @@ func TreeOf(ctx context.Context, cfg Config) (tree int64, err error) {
 	}
 	err = e.patiently(ctx, "looking for the tree", func(ctx context.Context) (bool, error) {
 		var n int
-		err := e.store.pool.QueryRow(ctx, `SELECT count(*), COALESCE(min(tree_id), 0) FROM fabtrail.signer WHERE origin = $1`, cfg.Origin).Scan(&n, &tree)
+		var names string
+		err := e.store.pool.QueryRow(ctx, `SELECT count(*), COALESCE(min(tree_id), 0), COALESCE(string_agg(tree_id::text, ', ' ORDER BY tree_id), '')
+			FROM fabtrail.signer WHERE origin = $1`, cfg.Origin).Scan(&n, &tree, &names)
 		err = e.store.unfit(err)
-		if err == nil && n != 1 {
-			err = fmt.Errorf("the cluster %w: %d trees are of log %q; name one", errNotPrepared, n, cfg.Origin)
+		switch {
+		case err == nil && n == 0:
+			err = fmt.Errorf("the cluster %w: it has no tree of log %q: 'fabtraild trillian init' makes one", errNotPrepared, cfg.Origin)
+		case err == nil && n > 1:
+			err = fmt.Errorf("the cluster %w: %d trees are of log %q: %s; name one with --tree: that of the node that signs is in the file 'engine' of its data folder",
+				errNotPrepared, n, cfg.Origin, names)
 		}
 		return err == nil, err
 	})

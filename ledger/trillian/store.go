@@ -45,6 +45,7 @@ type store struct {
 	mu    sync.Mutex
 	lease *pgx.Conn
 	token token
+	since time.Time // when it became the signer, by PostgreSQL's clock
 }
 
 func openStore(ctx context.Context, uri string, tree int64) (*store, error) {
@@ -103,8 +104,8 @@ func (s *store) take(ctx context.Context, origin string) (end uint64, err error)
 			return err
 		}
 		var of string
-		err := tx.QueryRow(ctx, `UPDATE fabtrail.signer SET token = $2, holder = $3, since = now() WHERE tree_id = $1 RETURNING origin`,
-			s.tree, s.token[:], fmt.Sprintf("%s, process %d", host, os.Getpid())).Scan(&of)
+		err := tx.QueryRow(ctx, `UPDATE fabtrail.signer SET token = $2, holder = $3, since = now() WHERE tree_id = $1 RETURNING origin, since`,
+			s.tree, s.token[:], fmt.Sprintf("%s, process %d", host, os.Getpid())).Scan(&of, &s.since)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return fmt.Errorf("tree %d %w: run 'fabtraild trillian init'", s.tree, errNotPrepared)
 		}
@@ -232,18 +233,15 @@ func (s *store) held(ctx context.Context, least uint64, count bool) (end uint64,
 		s.lease, count = nil, true
 		if err := s.lock(ctx); errors.Is(err, ErrSigned) {
 			// It may be our own session that PostgreSQL has not missed yet.
-			if ours, terr := s.ours(ctx, s.pool); terr == nil && !ours {
-				return 0, fmt.Errorf("%w: %w", ledger.ErrBroken, err)
+			if other := s.ours(ctx, s.pool); errors.Is(other, ledger.ErrBroken) {
+				err = other
 			}
 			return 0, err
 		} else if err != nil {
 			return 0, err
 		}
 	}
-	ours, err := s.ours(ctx, s.lease)
-	if err == nil && !ours {
-		err = fmt.Errorf("%w: another node has become the signer", ledger.ErrBroken)
-	}
+	err = s.ours(ctx, s.lease)
 	if err == nil && count {
 		if end, err = kept(ctx, s.lease, s.tree); err == nil && end < least {
 			err = fmt.Errorf("%w: the cluster has lost leaves: it has %d of %d", ledger.ErrBroken, end, least)
@@ -256,13 +254,27 @@ func (s *store) held(ctx context.Context, least uint64, count bool) (end uint64,
 	return end, err
 }
 
-func (s *store) ours(ctx context.Context, q querier) (bool, error) {
+// ours is nil while the tree's signer is this engine, and ledger.ErrBroken with the reason
+// once it is not: another node is, or PostgreSQL knows a signer of before, as after a
+// restore of an older backup.
+func (s *store) ours(ctx context.Context, q querier) error {
 	var b []byte
-	if err := q.QueryRow(ctx, `SELECT token FROM fabtrail.signer WHERE tree_id = $1`, s.tree).Scan(&b); err != nil {
-		return false, err
+	var holder string
+	var since time.Time
+	err := q.QueryRow(ctx, `SELECT token, holder, since FROM fabtrail.signer WHERE tree_id = $1`, s.tree).Scan(&b, &holder, &since)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return fmt.Errorf("%w: PostgreSQL does not know tree %d any more: it was put back to an older state, or is another database", ledger.ErrBroken, s.tree)
+	case err != nil || string(b) == string(s.token[:]):
+		return err
+	case since.Before(s.since):
+		return fmt.Errorf("%w: PostgreSQL was put back to an older state: it does not know that this node became the signer at %s", ledger.ErrBroken, stamp(s.since))
+	default:
+		return fmt.Errorf("%w: another node has become the signer: %s, since %s", ledger.ErrBroken, holder, stamp(since))
 	}
-	return string(b) == string(s.token[:]), nil
 }
+
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
 
 // putManifests keeps the manifests of leaves, and returns each leaf's digest.
 func (s *store) putManifests(ctx context.Context, leaves []ledger.Leaf) ([]entry.Hash, error) {

@@ -386,13 +386,18 @@ func (c *Cluster) DropLocks() error {
 }
 
 // Leaves is the number of leaves in all trees.
-func (c *Cluster) Leaves() (n uint64, err error) {
+func (c *Cluster) Leaves() (n uint64, err error) { return c.count("SequencedLeafData") }
+
+// Trees is the number of trees.
+func (c *Cluster) Trees() (n uint64, err error) { return c.count("Trees") }
+
+func (c *Cluster) count(table string) (n uint64, err error) {
 	ctx := context.Background()
 	conn, err := pgx.Connect(ctx, c.URI())
 	if err != nil {
 		return 0, err
 	}
-	err = conn.QueryRow(ctx, "SELECT count(*) FROM SequencedLeafData").Scan(&n)
+	err = conn.QueryRow(ctx, "SELECT count(*) FROM "+table).Scan(&n)
 	return n, errors.Join(err, conn.Close(ctx))
 }
 

@@ -149,12 +149,59 @@ func TestCompositionIsTight(t *testing.T) {
 	}
 }
 
+// TestClusterCommand: the command that the page on operations gives for a cluster is the
+// one in docker-compose.yml, and what it starts needs each port once.
+func TestClusterCommand(t *testing.T) {
+	c := readComposition(t)
+	const begins = "docker compose --profile cluster up "
+	b, err := os.ReadFile(filepath.Join(repository, "docker-compose.yml"))
+	page, perr := os.ReadFile(filepath.Join(repository, "docs/operations.md"))
+	if err != nil || perr != nil {
+		t.Fatal(err, perr)
+	}
+	_, names, _ := strings.Cut(string(b), begins)
+	names, _, _ = strings.Cut(names, "\n")
+	if names == "" || !strings.Contains(string(page), "\n$ "+begins+names+"\n") {
+		t.Errorf("docker-compose.yml has the command %q, and the page on operations another", begins+names)
+	}
+	up, ports := map[string]bool{}, map[string]string{}
+	var start func(name string)
+	start = func(name string) {
+		if up[name] {
+			return
+		}
+		up[name] = true
+		s, ok := c.Services[name]
+		if !ok {
+			t.Errorf("%s is not there", name)
+		}
+		for d := range s.DependsOn {
+			start(d)
+		}
+		for _, p := range s.Ports {
+			if other := ports[p]; other != "" {
+				t.Errorf("%s and %s both want %s", name, other, p)
+			}
+			ports[p] = name
+		}
+	}
+	for _, name := range strings.Fields(names) {
+		start(name)
+	}
+	for name, s := range c.Services {
+		if slices.Contains(s.Profiles, "cluster") && !up[name] {
+			t.Errorf("%s is not started", name)
+		}
+	}
+}
+
 // TestContainers checks the Dockerfile, builds what it builds, and runs
 // docker-compose.yml as processes.
 func TestContainers(t *testing.T) {
 	image := buildImage(t)
-	t.Run("dockerfile", func(t *testing.T) { checkDockerfile(t, image) })
-	t.Run("composition", func(t *testing.T) { runComposition(t, image, "", "") })
+	servers := buildTrillian(t)
+	t.Run("dockerfile", func(t *testing.T) { checkDockerfile(t, image); checkTrillian(t, servers) })
+	t.Run("composition", func(t *testing.T) { runComposition(t, image, "", "", "") })
 	t.Run("cluster", func(t *testing.T) {
 		if _, err := clustertest.Find(); err != nil {
 			if os.Getenv("CI") == "true" {
@@ -162,7 +209,7 @@ func TestContainers(t *testing.T) {
 			}
 			t.Skip(err)
 		}
-		runComposition(t, image, "cluster", "cluster-", "replica-a", "replica-b")
+		runComposition(t, image, servers, "cluster", "cluster-", "replica-a", "replica-b")
 	})
 }
 
@@ -172,6 +219,7 @@ type stack struct {
 	composition
 	t        *testing.T
 	image    string // "": this test's own binary stands for it
+	servers  string // folder of Trillian's servers and tables; "": those of this machine stand for them
 	volumes  string
 	ports    map[string]int // of this machine, for port 8080 of a service
 	others   map[string]int // the same, by "service:port"
@@ -260,6 +308,11 @@ func (s *stack) startDatabase(svc composeService) {
 	}
 	var err error
 	if s.programs, err = clustertest.Find(); err == nil {
+		if s.servers != "" {
+			p := &s.programs
+			p.LogServer, p.Signer = filepath.Join(s.servers, "trillian_log_server"), filepath.Join(s.servers, "trillian_log_signer")
+			p.Schema = filepath.Join(s.servers, "storage.sql")
+		}
 		s.database, err = clustertest.StartDatabase(s.programs, clustertest.Options{Args: svc.Command[1:]})
 	}
 	if err != nil {
@@ -488,9 +541,10 @@ func get(ctx context.Context, url string) ([]byte, error) {
 // runComposition plays a first start, a cosigned checkpoint, a clean end, and a
 // second start on the same volumes. prefix begins the names of a profile's services
 // and volumes; replicas are held to the same checkpoint.
-func runComposition(t *testing.T, image, profile, prefix string, replicas ...string) {
+func runComposition(t *testing.T, image, servers, profile, prefix string, replicas ...string) {
 	ctx := patience(t)
 	s := newStack(t, image, profile)
+	s.servers = servers
 	s.up(ctx)
 	s.healthy(ctx, prefix+"ledger")
 	first := s.cosigned(ctx, prefix, prefix+"ledger")

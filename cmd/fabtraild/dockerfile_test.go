@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"fabtrail.dev/fabtrail/ledger/trillian/clustertest"
 )
 
 // buildImage runs the Dockerfile's own build command and returns the folder that
@@ -19,7 +21,7 @@ func buildImage(t *testing.T) string {
 	if testing.Short() || os.Getenv("CI") == "" {
 		return ""
 	}
-	line := readDockerfile(t).run("go build")
+	line := readDockerfile(t).stages[0].run("go build")
 	if line == "" {
 		t.Fatal("the Dockerfile does not build anything")
 	}
@@ -71,9 +73,98 @@ func readDockerfile(t *testing.T) (d dockerfile) {
 	return d
 }
 
-// run is the command of the build stage that holds a text.
-func (d dockerfile) run(holds string) string {
-	for _, i := range d.stages[0].instructions {
+// buildTrillian runs the command of the stage that makes Trillian's servers, on what
+// that stage copies, and returns the folder that stands for its /out. They are compiled
+// as .ci/run does it for the tests, so that there they are in the build cache; elsewhere
+// that part is left out, but for looking whether it could be done, and it returns "".
+func buildTrillian(t *testing.T) string {
+	t.Helper()
+	stage := readDockerfile(t).stage(t, "trillian-build")
+	line := stage.run("go install")
+	really := os.Getenv("CI") != "" && !testing.Short()
+	if !really {
+		line = strings.Replace(line, "go install", "go install -n", 1)
+	}
+	src, out := t.TempDir(), t.TempDir()
+	for _, c := range stage.of("COPY") {
+		words := strings.Fields(c)
+		for _, name := range words[:len(words)-1] {
+			b, err := os.ReadFile(filepath.Join(repository, name))
+			if err == nil {
+				err = os.WriteFile(filepath.Join(src, name), b, 0o600)
+			}
+			if err != nil {
+				t.Fatalf("COPY %s: %v", c, err)
+			}
+		}
+	}
+	line = strings.ReplaceAll(line, "mkdir -p /out", "true")
+	cmd := exec.Command("sh", "-c", strings.ReplaceAll(line, "/out", out))
+	cmd.Dir = src
+	if b, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", line, err, b)
+	}
+	schema, err := os.ReadFile(filepath.Join(out, "storage.sql"))
+	if err != nil || !bytes.Contains(schema, []byte("CREATE TABLE IF NOT EXISTS Trees")) {
+		t.Errorf("Trillian's tables are not in %q: %v", schema, err)
+	}
+	if !really {
+		return ""
+	}
+	return out
+}
+
+// checkTrillian checks that the other stages take only what there is, and that the
+// servers that were built are what go.mod names, static, with the one storage system.
+func checkTrillian(t *testing.T, image string) {
+	d := readDockerfile(t)
+	build := d.stage(t, "trillian-build")
+	makes := build.run("go install")
+	for _, s := range d.stages {
+		for _, c := range s.of("COPY") {
+			rest, ok := strings.CutPrefix(c, "--from=trillian-build ")
+			if !ok {
+				continue
+			}
+			words := strings.Fields(rest)
+			for _, src := range words[:len(words)-1] {
+				if name := filepath.Base(src); !strings.Contains(makes, "/cmd/"+name+"@$V") && !strings.Contains(makes, "/"+name+`" /out/`) {
+					t.Errorf("COPY %s: %s does not make %s", c, makes, src)
+				}
+			}
+		}
+	}
+	for _, name := range []string{"trillian", "postgres"} {
+		if user := d.stage(t, name).of("USER"); len(user) != 1 || user[0] == "" || user[0][0] == '0' || strings.HasPrefix(user[0], "root") {
+			t.Errorf("stage %s: USER %v", name, user)
+		}
+	}
+	if image == "" {
+		return
+	}
+	for _, name := range []string{"trillian_log_server", "trillian_log_signer"} {
+		info, err := exec.Command("go", "version", "-m", filepath.Join(image, name)).Output()
+		for _, want := range []string{"mod\tgithub.com/google/trillian\t" + clustertest.Version, "CGO_ENABLED=0", "-tags=postgresql"} {
+			if err != nil || !bytes.Contains(info, []byte(want)) {
+				t.Errorf("%s is without %q: %v\n%.500s", name, want, err, info)
+			}
+		}
+	}
+}
+
+// stage is the stage of a name.
+func (d dockerfile) stage(t *testing.T, name string) buildStage {
+	t.Helper()
+	i := slices.IndexFunc(d.stages, func(s buildStage) bool { return s.name == name })
+	if i < 0 {
+		t.Fatalf("the Dockerfile has no stage %s", name)
+	}
+	return d.stages[i]
+}
+
+// run is the stage's command that holds a text.
+func (s buildStage) run(holds string) string {
+	for _, i := range s.instructions {
 		if i[0] == "RUN" && strings.Contains(i[1], holds) {
 			return i[1]
 		}
@@ -159,7 +250,7 @@ func (d dockerfile) made(t *testing.T, image string) func(path string) bool {
 	certificates := "/etc/ssl/certs/ca-certificates.crt" // golang images have it
 	if image == "" {
 		var paths []string
-		for _, w := range strings.Fields(d.run("go build")) {
+		for _, w := range strings.Fields(d.stages[0].run("go build")) {
 			if name, ok := strings.CutPrefix(w, "./cmd/"); ok {
 				paths = append(paths, "/out/"+name)
 			} else if strings.HasPrefix(w, "/out/") {

@@ -25,6 +25,8 @@ type Model struct {
 	Clock *Clock
 	// Receipt, if set, is called with each receipt that was compared.
 	Receipt func(id, receipt string)
+	// After, if set, is called with the ledger after each operation of RunModel.
+	After func(l *ledger.Ledger) error
 
 	open  func(m *Model) (*ledger.Ledger, error)
 	l     *ledger.Ledger
@@ -313,6 +315,9 @@ func RunModel(seed uint64, ops int, open func(m *Model) (*ledger.Ledger, error))
 			err = m.Idle(time.Duration(rng.IntN(4000)-400) * time.Second / 2)
 		default:
 			err = m.Restart()
+		}
+		if err == nil && m.After != nil {
+			err = m.After(m.l)
 		}
 		if err != nil {
 			return roots, fmt.Errorf("seed %d, operation %d: %w", seed, op, err)

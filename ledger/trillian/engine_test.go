@@ -7,13 +7,11 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"fabtrail.dev/fabtrail/ledger"
 	"fabtrail.dev/fabtrail/ledger/ledgertest"
 	"fabtrail.dev/fabtrail/ledger/trillian"
 	"fabtrail.dev/fabtrail/ledger/trillian/clustertest"
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -89,62 +87,6 @@ func TestConformance(t *testing.T) {
 		}
 		return reopen(), reopen
 	})
-}
-
-// forgetful loses calls of Add before they arrive, and answers to calls that did.
-type forgetful struct {
-	ledger.Sequencer
-	calls *int // over restarts
-}
-
-// Add implements ledger.Sequencer.
-func (f forgetful) Add(ctx context.Context, first uint64, leaves []ledger.Leaf) error {
-	*f.calls++
-	if *f.calls%7 == 3 {
-		return ledgertest.ErrInjected
-	}
-	err := f.Sequencer.Add(ctx, first, leaves)
-	if err == nil && *f.calls%5 == 0 {
-		return ledgertest.ErrInjected
-	}
-	return err
-}
-
-// TestModel holds the engine against the naive model, and against the embedded
-// engine: same seed, same roots, same receipts, over restarts and lost answers.
-func TestModel(t *testing.T) {
-	c := cluster(t)
-	const seed, ops = 11, 60
-	calls := 0
-	on := func(engine func() ledger.Sequencer, receipts map[string]string) func(m *ledgertest.Model) (*ledger.Ledger, error) {
-		fs, salts := vfs.NewMem(), ledgertest.Salts(seed)
-		w := ledgertest.NewCosigner("w", ledgertest.LogSigner(origin).VKey())
-		return func(m *ledgertest.Model) (*ledger.Ledger, error) {
-			m.Receipt = func(id, receipt string) { receipts[id] = receipt }
-			return ledger.Open(context.Background(), ledger.Config{Dir: "log", Origin: origin, Signer: ledgertest.LogSigner(origin),
-				App: ledgertest.App{}, FS: fs, Clock: m.Clock.Now, Rand: salts, PublishEvery: -1, Manual: true, RotateBytes: 20 << 10,
-				Cosigner: w, Policy: w.Policy(), Sequencer: engine(), SettlePause: time.Microsecond})
-		}
-	}
-	ours, theirs := map[string]string{}, map[string]string{}
-	cfg := c.Config(newTree(t, c, origin), origin)
-	got, err := ledgertest.RunModel(seed, ops, on(func() ledger.Sequencer { return forgetful{open(t, cfg), &calls} }, ours))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := ledgertest.RunModel(seed, ops, on(func() ledger.Sequencer { return nil }, theirs))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Fatal("same seed, other roots than on the embedded engine")
-	}
-	if calls < ops/2 {
-		t.Fatalf("only %d calls of Add: none was lost", calls)
-	}
-	if len(ours) < ops || fmt.Sprint(ours) != fmt.Sprint(theirs) {
-		t.Fatalf("same seed, other receipts than on the embedded engine (%d and %d)", len(ours), len(theirs))
-	}
 }
 
 // TestOneSigner: while one engine signs no other can; once its lease is gone

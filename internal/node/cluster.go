@@ -102,7 +102,8 @@ func (f Folder) checkEngine(tree int64) error {
 	case tree == 0:
 		return fmt.Errorf("the ledger in %s is kept by a Trillian cluster, in tree %d: 'fabtraild serve --data %s --engine trillian --tree %d ...'", f, is, f, is)
 	default:
-		return fmt.Errorf("the ledger in %s is in tree %d of its cluster, not in tree %d", f, is, tree)
+		return fmt.Errorf("the ledger in %s is in tree %d of its cluster, not in tree %d; if that tree is lost, 'fabtraild migrate --data %s --tree %d ...' moves the ledger",
+			f, is, tree, f, tree)
 	}
 }
 
@@ -353,7 +354,7 @@ func (n *Node) followNotes(ctx context.Context) error {
 }
 
 // errLost: what a cluster has only ever becomes more.
-var errLost = errors.New("the cluster has less than was published: PostgreSQL was put back to an older state, or lost")
+var errLost = errors.New("the cluster has less than was published: PostgreSQL was put back to an older state or lost, or the log has moved to another tree, where a replica goes when it is started again")
 
 // notFollowed says what an error of taking a published note is likely to mean.
 func notFollowed(size uint64, err error) error {

@@ -136,7 +136,7 @@ func TestNotFollowed(t *testing.T) {
 		err  error
 		want string
 	}{
-		{ledger.ErrGap, "the cluster has less than was published: PostgreSQL was put back to an older state, or lost: it has a note of size 7"},
+		{ledger.ErrGap, "the cluster has less than was published: PostgreSQL was put back to an older state or lost, or the log has moved to another tree, where a replica goes when it is started again: it has a note of size 7"},
 		{checkpoint.ErrNoQuorum, "copy 'trust' and 'policies' of the signing node again"},
 		{ledger.ErrFailed, ledger.ErrFailed.Error()},
 	} {

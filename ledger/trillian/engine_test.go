@@ -175,16 +175,22 @@ func TestTreeOfManyTrees(t *testing.T) {
 // TestUnpreparedTree: what cannot work says so at once.
 func TestUnpreparedTree(t *testing.T) {
 	c, ctx := cluster(t), context.Background()
-	for name, change := range map[string]func(*trillian.Config){
-		"no such tree": func(c *trillian.Config) { c.Tree++ },
-		"no addresses": func(c *trillian.Config) { c.Postgres = "" },
-		"no CA":        func(c *trillian.Config) { c.TLS, c.CA = true, "/nonexistent" },
+	for name, tc := range map[string]struct {
+		change func(*trillian.Config)
+		words  string
+	}{
+		"no such tree": {func(c *trillian.Config) { c.Tree++ }, "'fabtraild migrate' fills it"},
+		"no addresses": {func(c *trillian.Config) { c.Postgres = "" }, "addresses"},
+		"no CA":        {func(c *trillian.Config) { c.TLS, c.CA = true, "/nonexistent" }, "/nonexistent"},
 	} {
 		cfg := c.Config(newTree(t, c, origin), origin)
-		change(&cfg)
-		if e, err := trillian.Open(ctx, cfg); err == nil {
-			e.Close()
-			t.Errorf("%s: no error", name)
+		tc.change(&cfg)
+		e, err := trillian.Open(ctx, cfg)
+		if err == nil {
+			_ = e.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), tc.words) {
+			t.Errorf("%s: %v, want %q", name, err, tc.words)
 		}
 	}
 }
@@ -210,6 +216,10 @@ func TestInitLooksFirst(t *testing.T) {
 	}
 	cfg := c.Config(0, origin)
 	cfg.Postgres = strings.Replace(cfg.Postgres, "/trillian?", "/bystander?", 1)
+	lost := c.Config(1, origin)
+	if _, err := trillian.Init(ctx, lost); err == nil || !strings.Contains(err.Error(), "no tree 1: is it another one?") || !strings.Contains(err.Error(), "fabtraild migrate") {
+		t.Errorf("a tree that is lost: %v", err)
+	}
 	before := trees()
 	if _, err := trillian.Init(ctx, cfg); err == nil || !strings.Contains(err.Error(), "none of Trillian's tables") || trees() != before {
 		t.Errorf("a database without tables: %v; %d trees were made", err, trees()-before)

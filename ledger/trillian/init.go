@@ -32,8 +32,12 @@ func Init(ctx context.Context, cfg Config) (tree int64, err error) {
 		return 0, err
 	}
 	// A tree that is made and cannot be used is of no use to anybody.
-	if _, err := e.hasTree(ctx); err != nil {
+	has, err := e.hasTree(ctx)
+	if err != nil {
 		return 0, err
+	}
+	if cfg.Tree != 0 && !has {
+		return 0, fmt.Errorf("this database has no tree %d: is it another one? %s", cfg.Tree, wayRefill)
 	}
 	if cfg.Tree == 0 {
 		if e.cfg.Tree, err = e.create(ctx); err != nil {

@@ -84,6 +84,10 @@ var ErrSigned = errors.New("another node signs this tree")
 // errNotPrepared: the tree cannot be used, and no waiting helps.
 var errNotPrepared = errors.New("is not prepared for this ledger")
 
+// wayRefill is the way out when a tree is gone with its database.
+const wayRefill = "if the tree was lost with its database, 'fabtraild trillian init --origin ORIGIN' makes another one, " +
+	"and 'fabtraild migrate' fills it from the folder of the node that signed last"
+
 // take makes this engine the tree's signer: it waits for no other, and from the
 // commit of this transaction on no other can add leaves. end is the number of
 // leaves that are kept, integrated or not.
@@ -107,7 +111,7 @@ func (s *store) take(ctx context.Context, origin string) (end uint64, err error)
 		err := tx.QueryRow(ctx, `UPDATE fabtrail.signer SET token = $2, holder = $3, since = now() WHERE tree_id = $1 RETURNING origin, since`,
 			s.tree, s.token[:], fmt.Sprintf("%s, process %d", host, os.Getpid())).Scan(&of, &s.since)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return fmt.Errorf("tree %d %w: run 'fabtraild trillian init'", s.tree, errNotPrepared)
+			return fmt.Errorf("tree %d %w: run 'fabtraild trillian init'; %s", s.tree, errNotPrepared, wayRefill)
 		}
 		if err != nil {
 			return err
@@ -139,8 +143,8 @@ func pgSays(err error, codes ...string) bool {
 func (s *store) unfit(err error) error {
 	switch {
 	case pgSays(err, pgUnprepared...):
-		return fmt.Errorf("the database %w by this version: run 'fabtraild trillian init' with the ledger's --data, or its --tree and --origin, as the role that owns the database: %w",
-			errNotPrepared, err)
+		return fmt.Errorf("the database %w by this version: run 'fabtraild trillian init' with the ledger's --data, or its --tree and --origin, as the role that owns the database; %s: %w",
+			errNotPrepared, wayRefill, err)
 	case pgSays(err, pgForbidden...):
 		return fmt.Errorf("the database %w and this role: give it the rights that the page on operations names: %w", errNotPrepared, err)
 	default:

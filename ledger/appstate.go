@@ -13,7 +13,7 @@ func (l *Ledger) AppState(key string) ([]byte, error) {
 }
 
 // rowCache keeps the application's rows that were read or written last, absent
-// ones (nil) too. It is exact: only the committer fills it, with what it reads in
+// ones (nil) too. It is exact: only committer and builder fill it, with what the one reads in
 // log order and with what each commit writes, so a reader finds the row as of some
 // commit that the database shows, and nobody can put an older one back.
 //
@@ -60,7 +60,8 @@ func (c *rowCache) use(key string) (v []byte, ok bool) {
 	return v, ok
 }
 
-// put sets a row; only the committer calls it.
+// put sets a row that the database shows; only the committer calls it, of no key that a
+// commit writes which is being built.
 func (c *rowCache) put(key string, v []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -26,16 +26,16 @@ func (h heard) Decide(st ledger.State, at ledger.At, sub ledger.Submission) ledg
 // TestWhatIsComingIsWaitedFor: while submissions are on their way, entries wait for them and
 // share one index commitment and one signature.
 func TestWhatIsComingIsWaitedFor(t *testing.T) {
-	var coming atomic.Bool
+	var coming atomic.Int32
 	second := make(chan struct{})
 	cfg := config(vfs.NewMem())
-	cfg.PublishEvery, cfg.Coming = time.Hour, coming.Load
+	cfg.PublishEvery, cfg.Coming = time.Hour, func() int { return int(coming.Load()) }
 	cfg.App = heard{cfg.App, func(payload string) {
 		switch payload {
 		case "b":
 			close(second)
 		case "c":
-			coming.Store(false)
+			coming.Store(0)
 		}
 	}}
 	l := open(t, cfg)
@@ -49,7 +49,7 @@ func TestWhatIsComingIsWaitedFor(t *testing.T) {
 		t.Fatal(r.Err)
 	}
 	before := l.Published().Size()
-	coming.Store(true)
+	coming.Store(1)
 	first := make(chan ledger.Result)
 	go func() { first <- post("b") }()
 	<-second

@@ -1,8 +1,9 @@
 package ledger
 
 import (
-	"encoding/binary"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"fabtrail.dev/fabtrail/ledger/entry"
@@ -39,25 +40,40 @@ type admitted struct {
 	manifest entry.Hash
 }
 
-// commit is one group commit: what goes into one Pebble batch and one journal
-// write. The committer builds it, the sealer makes it durable.
-type commit struct {
-	first   uint64
-	entries []admitted
-	index   bool // the last entry is an index commitment
-	tip     *unitindex.Tree
-	head    headRow
-	state   map[string][]byte
-	batch   *pebble.Batch
-	edge    *edge
-	items   []*item
-	forced  []chan error // calls of Tick that wait for this commit
+// fill computes what follows from the entry.
+func (a *admitted) fill() {
+	a.leaf.Value = a.Leaf()
+	a.leaf.Cargo = a.Cargo()
+	a.hash = entry.LeafHash(a.leaf.Value[:])
+	if a.Class == entry.Index {
+		a.leaf.ID = a.hash
+	}
 }
 
-// overlay is the State during one commit: the writes of the entries before,
-// over the database, which already shows every earlier commit.
+// commit is one group commit: what goes into one Pebble batch and one journal
+// write. The committer decides it, the builder builds it, the sealer makes it durable.
+type commit struct {
+	first   uint64
+	items   []*item
+	forced  []chan error // calls of Tick that wait for this commit
+	entries []admitted
+	state   map[string][]byte // what they write; not changed once it is decided
+	index   bool              // the last entry is an index commitment, which the builder adds
+	time    uint64            // of that
+
+	// Of the builder:
+	tip     *unitindex.Tree
+	head    headRow
+	batch   *pebble.Batch
+	edge    *edge
+	visible atomic.Bool // the database shows what it writes
+}
+
+// overlay is the State during one commit: the writes of the entries before, over those of
+// the commits that are still being built, over the database, which shows all others.
 type overlay struct {
 	s       *store
+	ahead   []*commit
 	done    map[string][]byte // of submissions accepted in this commit
 	scratch []kv              // of the submission being decided
 	place   map[string]int    // of a key in scratch, once there are many; else nil
@@ -80,6 +96,11 @@ func (o *overlay) Get(key string) []byte {
 	}
 	if v, ok := o.done[key]; ok {
 		return v
+	}
+	for i := len(o.ahead) - 1; i >= 0; i-- {
+		if v, ok := o.ahead[i].state[key]; ok {
+			return v
+		}
 	}
 	if v, ok := o.s.rows.use(key); ok {
 		return v
@@ -147,20 +168,19 @@ func (o *overlay) reset() {
 	o.place = nil
 }
 
-// writer is what the committer alone owns: the newest, not yet durable state
-// of the log.
-type writer struct {
-	s     *store
-	t     *tree
-	app   App
-	rand  func([]byte) error
-	edge  *edge
-	index indexer
-	time  uint64 // of the last entry
-	// unsigned: the log ends with an index commitment that a crash kept from
-	// being signed; the next one is due at once.
-	unsigned bool
-	ids      recentIDs
+// decider is what the committer alone owns: the log as it will be once all that is decided
+// is in it.
+type decider struct {
+	s    *store
+	app  App
+	rand func([]byte) error
+	size uint64 // entries
+	time uint64 // of the last one
+	// uncovered: entries wait for an index commitment that is signed. At a start that
+	// may be an index commitment itself, which a crash kept from being signed.
+	uncovered bool
+	ids       recentIDs
+	ahead     []*commit // decided, and perhaps not visible in the database
 }
 
 // recentIDs remembers the statements of the newest entries, so that the
@@ -197,35 +217,46 @@ func (r *recentIDs) put(id entry.Hash, at idAt) {
 	r.cur[id] = at
 }
 
-// begin starts a commit of up to n entries at the end of the log.
-func (w *writer) begin(n int) (*commit, *overlay) {
-	c := &commit{first: w.edge.size, state: map[string][]byte{}, entries: make([]admitted, 0, n+1),
-		batch: w.s.db.NewBatchWithSize(min(n*batchBytes, maxBatchBytes), pebble.WithMaxRetainedSizeBytes(maxBatchBytes))}
-	return c, &overlay{s: w.s, done: c.state}
+// begin starts a commit of up to n entries at the end of the log, which has first.
+func (d *decider) begin(first uint64, n int) (*commit, *overlay) {
+	d.ahead = slices.DeleteFunc(d.ahead, func(c *commit) bool { return c.visible.Load() })
+	c := &commit{first: first, state: map[string][]byte{}, entries: make([]admitted, 0, n+1)}
+	return c, &overlay{s: d.s, ahead: d.ahead, done: c.state}
+}
+
+// end decides how a commit ends: with an index commitment, or without. What follows is
+// decided as if it was in the log.
+func (d *decider) end(c *commit, index bool, now time.Time) {
+	d.size = c.first + uint64(len(c.entries))
+	if d.uncovered = d.uncovered || len(c.entries) > 0; index {
+		c.index, c.time = true, d.at(c, now).Time
+		d.size, d.time, d.uncovered = d.size+1, c.time, false
+	}
+	d.ahead = append(d.ahead, c)
 }
 
 // at is the place of the next entry of the commit.
-func (w *writer) at(c *commit, now time.Time) At {
-	return At{Index: c.first + uint64(len(c.entries)), Time: max(w.time, uint64(max(now.UnixMilli(), 0)))}
+func (d *decider) at(c *commit, now time.Time) At {
+	return At{Index: c.first + uint64(len(c.entries)), Time: max(d.time, uint64(max(now.UnixMilli(), 0)))}
 }
 
 // repeated looks for the statement in the log and in this commit.
-func (w *writer) repeated(it *item) (idAt, bool, error) {
-	if at, ok := w.ids.get(it.sub.ID); ok {
+func (d *decider) repeated(it *item) (idAt, bool, error) {
+	if at, ok := d.ids.get(it.sub.ID); ok {
 		return at, true, nil
 	}
-	if w.ids.cur != nil && it.known >= w.ids.base || !w.s.known.mayHave(it.sub.ID[:]) {
+	if d.ids.cur != nil && it.known >= d.ids.base || !d.s.known.mayHave(it.sub.ID[:]) {
 		return idAt{}, false, nil
 	}
-	i, effect, ok, err := w.s.statement(it.sub.ID)
+	i, effect, ok, err := d.s.statement(it.sub.ID)
 	return idAt{i, effect}, ok, err
 }
 
 // admit decides one submission at the next index. An error is a failure of the
 // ledger; a refusal is in the item's result.
-func (w *writer) admit(c *commit, o *overlay, it *item, now time.Time) error {
+func (d *decider) admit(c *commit, o *overlay, it *item, now time.Time) error {
 	it.res.ID = it.sub.ID
-	first, again, err := w.repeated(it)
+	first, again, err := d.repeated(it)
 	if err != nil {
 		return err
 	}
@@ -233,17 +264,17 @@ func (w *writer) admit(c *commit, o *overlay, it *item, now time.Time) error {
 		it.res.Index, it.res.Effect, it.res.Repeat = first.index, first.effect, true
 		return nil
 	}
-	at := w.at(c, now)
+	at := d.at(c, now)
 	var manifest []byte
 	if !it.sub.Manifest.IsZero() {
-		if manifest, err = w.s.manifest(it.sub.Manifest); err != nil {
+		if manifest, err = d.s.manifest(it.sub.Manifest); err != nil {
 			it.res.Err = err
 			return nil
 		}
 		it.sub.Contents = manifest
 	}
-	it.sub.Manifests = w.s.manifest
-	out := w.app.Decide(o, at, it.sub)
+	it.sub.Manifests = d.s.manifest
+	out := d.app.Decide(o, at, it.sub)
 	if o.err != nil {
 		return o.err
 	}
@@ -258,11 +289,11 @@ func (w *writer) admit(c *commit, o *overlay, it *item, now time.Time) error {
 	o.accept()
 	e := entry.Entry{Class: out.Class, Time: at.Time, Envelope: it.sub.Envelope}
 	if out.Class == entry.Restricted {
-		if err := w.rand(e.Salt[:]); err != nil {
+		if err := d.rand(e.Salt[:]); err != nil {
 			return fmt.Errorf("randomness for a salt: %w", err)
 		}
 	}
-	w.add(c, admitted{Entry: e, leaf: Leaf{ID: it.sub.ID, Manifest: manifest}, topics: distinct(out.Topics),
+	d.add(c, admitted{Entry: e, leaf: Leaf{ID: it.sub.ID, Manifest: manifest}, topics: distinct(out.Topics),
 		effect: out.Effect, manifest: it.sub.Manifest})
 	it.e, it.hash = e, c.entries[len(c.entries)-1].hash
 	it.res.Index, it.res.Time, it.res.Class, it.res.Effect = at.Index, at.Time, out.Class, out.Effect
@@ -307,165 +338,12 @@ func distinctMap(topics []entry.Hash) []entry.Hash {
 }
 
 // add puts an entry at the end of the commit; ID and manifest are set.
-func (w *writer) add(c *commit, a admitted) {
-	a.leaf.Value = a.Leaf()
-	a.leaf.Cargo = a.Cargo()
-	a.hash = entry.LeafHash(a.leaf.Value[:])
-	if a.Class == entry.Index {
-		a.leaf.ID = a.hash
-	} else {
-		w.ids.put(a.leaf.ID, idAt{c.first + uint64(len(c.entries)), a.effect})
-		w.s.known.add(a.leaf.ID[:])
+func (d *decider) add(c *commit, a admitted) {
+	a.fill()
+	if a.Class != entry.Index {
+		d.ids.put(a.leaf.ID, idAt{c.first + uint64(len(c.entries)), a.effect})
+		d.s.known.add(a.leaf.ID[:])
 	}
-	w.time = a.Time
-	i := c.first + uint64(len(c.entries))
-	for _, t := range a.topics {
-		w.index.pending = append(w.index.pending, topicRef{t, unitindex.Ref{Index: i, Leaf: a.hash}})
-	}
+	d.time = a.Time
 	c.entries = append(c.entries, a)
-}
-
-// commitIndex ends the commit with an index commitment over all before it.
-func (w *writer) commitIndex(c *commit, now time.Time) error {
-	at := w.at(c, now)
-	root, err := w.index.advance(c.batch, at.Index)
-	if err != nil {
-		return err
-	}
-	w.add(c, admitted{Entry: entry.Entry{Class: entry.Index, Time: at.Time, Covers: at.Index, IndexRoot: root}})
-	c.index, c.tip, w.unsigned = true, w.index.tip, false
-	return nil
-}
-
-// stage fills the batch with everything but index rows, and grows the edge.
-func (w *writer) stage(c *commit) error {
-	var full []fullTile
-	for i := range c.entries {
-		full = append(full, w.edge.push(c.entries[i].hash)...)
-	}
-	b := c.batch
-	for i := range c.entries {
-		a := &c.entries[i]
-		n := c.first + uint64(i)
-		if err := stageLeaf(b, n, &a.leaf, a.manifest); err != nil {
-			return err
-		}
-		if a.Class == entry.Index {
-			continue
-		}
-		if !a.manifest.IsZero() {
-			if err := b.Delete(keyHash(keyUnused, a.manifest), nil); err != nil {
-				return err
-			}
-		}
-		if err := stageID(b, a.leaf.ID, n, a.effect); err != nil {
-			return err
-		}
-	}
-	if err := stageTiles(b, full); err != nil {
-		return err
-	}
-	for k, v := range c.state {
-		if err := stageState(b, k, v); err != nil {
-			return err
-		}
-		w.s.filled.add([]byte(k))
-	}
-	if !c.index && len(w.index.pending) > 0 {
-		if err := w.stageTopics(c); err != nil {
-			return err
-		}
-	}
-	c.head = headRow{Size: w.edge.size, Root: w.edge.root(), Time: w.time,
-		Covers: w.index.covers, IndexRoot: w.index.tip.Root(), Topics: w.index.tip.Len(),
-		Waiting: uint64(len(w.index.pending)), Counted: true}
-	for _, f := range full {
-		w.t.cache.put(f.id, f.t)
-	}
-	snap := *w.edge
-	c.edge = &snap
-	return b.Set(metaHead, c.head.marshal(), nil)
-}
-
-// batchBytes is about what an entry brings into a batch, in bytes, so that the batch
-// need not be moved while it grows.
-const (
-	batchBytes    = 3 << 10
-	maxBatchBytes = 4 << 20 // set aside beforehand, and kept for the next batch
-)
-
-func stageLeaf(b *pebble.Batch, n uint64, l *Leaf, manifest entry.Hash) error {
-	leaf := b.SetDeferred(9, len(l.Value))
-	putU64(leaf.Key, keyLeaf, n)
-	copy(leaf.Value, l.Value[:])
-	if err := leaf.Finish(); err != nil {
-		return err
-	}
-	row := b.SetDeferred(9, recordLen(l.Cargo, manifest))
-	putU64(row.Key, keyEntry, n)
-	putRecord(row.Value, l.Cargo, manifest)
-	return row.Finish()
-}
-
-func putU64(key []byte, space byte, n uint64) {
-	key[0] = space
-	binary.BigEndian.PutUint64(key[1:], n)
-}
-
-// stageID fills in the row of a statement's ID.
-func stageID(b *pebble.Batch, id entry.Hash, n uint64, effect string) error {
-	row := b.SetDeferred(1+len(id), 8+len(effect))
-	row.Key[0] = keyID
-	copy(row.Key[1:], id[:])
-	binary.BigEndian.PutUint64(row.Value, n)
-	copy(row.Value[8:], effect)
-	return row.Finish()
-}
-
-func stageTiles(b *pebble.Batch, full []fullTile) error {
-	for _, f := range full {
-		if err := b.Set(tileKey(f.id), f.t.bytes(tileWidth), nil); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func stageState(b *pebble.Batch, k string, v []byte) error {
-	if v == nil {
-		return b.Delete(stateKey(k), nil)
-	}
-	row := b.SetDeferred(1+len(k), len(v))
-	row.Key[0] = keyState
-	copy(row.Key[1:], k)
-	copy(row.Value, v)
-	return row.Finish()
-}
-
-// stageTopics keeps the topics of a commit without index commitment, for a
-// restart before the next one.
-func (w *writer) stageTopics(c *commit) error {
-	at := len(w.index.pending)
-	for at > 0 && w.index.pending[at-1].ref.Index >= c.first {
-		at--
-	}
-	add := w.index.pending[at:]
-	if len(add) == 0 {
-		return nil
-	}
-	key := keyU64(keyUncov, c.first)
-	w.index.uncov = append(w.index.uncov, key)
-	return c.batch.Set(key, encodeTopics(c.first, add), nil)
-}
-
-// apply makes the commit visible to the next one. It is durable only when the
-// batch's SyncWait has returned.
-func (w *writer) apply(c *commit) error {
-	if err := w.s.db.ApplyNoSyncWait(c.batch, pebble.Sync); err != nil {
-		return err
-	}
-	w.s.rows.putAll(c.state)
-	w.s.unused.named(c.entries)
-	w.t.snap.Store(c.edge)
-	return nil
 }

@@ -16,6 +16,9 @@ import (
 
 func (c *Config) defaults() {
 	def(&c.FS, vfs.Default)
+	if c.Coming == nil {
+		c.Coming = func() int { return 0 }
+	}
 	def(&c.MaxBatch, 1024)
 	def(&c.MaxInFlight, 32768)
 	def(&c.MaxUnused, 128<<20)

@@ -18,7 +18,7 @@
 //
 //	Append      checks the envelope, looks the ID up, queues            caller
 //	admit       finds repeats, asks App, draws the salt                 committer
-//	stage       leaves, cargo, IDs, state, tiles, index: one batch      committer
+//	build       leaves, cargo, IDs, state, tiles, index: one batch      builder
 //	persist     batch synced in Pebble beside leaves in the Sequencer   sealer
 //	verify      re-reads, re-hashes by another path, old -> new         sealer
 //	sign        signs; checkpoint synced in the journal                 sealer
@@ -26,7 +26,8 @@
 //	answer      makes the receipt and verifies it                       caller
 //
 // Each arrow is durable before the next begins, and nothing leaves the process
-// before its line. While a commit is synced the next is built; while an engine
+// before its line. While a commit is synced the next is built and a third one decided, over
+// what the ones before write; while an engine
 // that is a cluster integrates what is to be signed, it is given the next; while
 // witnesses are asked, commits go on. After an error whose outcome is unknown the ledger
 // stops for good (ErrFailed) and is opened anew: recovery takes the same path
@@ -35,8 +36,10 @@
 // # Index commitments
 //
 // Every signed size ends with an index commitment over all entries before it.
-// It is due when nobody who waits could share a later one (queue empty, nothing
-// being sealed), and under load every PublishEvery. Commits in between keep
+// It is due when nobody who waits could share a later one (nothing coming, nothing
+// being built or sealed), and under load every PublishEvery. A commit begins when nobody
+// else is on his way, or a quarter of those who are have come, or 50 ms after the one
+// before. Commits without an index commitment keep
 // their topics in a row, for a crash. The index of an older publication is read
 // from newer rows by cutting lists off at the entries that it covers, so there
 // are no undo records.

@@ -20,9 +20,9 @@ func (l *Ledger) FlipStored(space byte, i uint64) error {
 	return l.s.db.Set(keyU64(space, i), v, pebble.NoSync)
 }
 
-// FlipEdge flips a bit of a node of the tile that the committer fills: height 0
+// FlipEdge flips a bit of a node of the tile that the builder fills: height 0
 // are leaf hashes. No commit may be in the making.
-func (l *Ledger) FlipEdge(height, i int) { l.w.edge.tiles[0].nodes[height][i][0] ^= 1 }
+func (l *Ledger) FlipEdge(height, i int) { l.b.edge.tiles[0].nodes[height][i][0] ^= 1 }
 
 // WaitFilters returns when both filters have read the database.
 func (l *Ledger) WaitFilters() {

@@ -269,7 +269,7 @@ type topicRef struct {
 	ref   unitindex.Ref
 }
 
-// indexer keeps the newest version of the index. The committer owns it.
+// indexer keeps the newest version of the index. The builder owns it.
 type indexer struct {
 	s       *store
 	t       *tree

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,9 +34,9 @@ func indexImage(t testing.TB) *vfs.MemFS {
 	cfg := config(mem)
 	cfg.PublishEvery, cfg.MaxBatch = time.Hour, 1
 	var image *vfs.MemFS
-	asked := 0
+	var asked atomic.Int32
 	cfg.Clock = func() time.Time {
-		if asked++; asked == 12 { // some of the entries below, and no commitment to their topics
+		if asked.Add(1) == 12 { // some of the entries below, and no commitment to their topics
 			image = mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))})
 		}
 		return ledgertest.NewClock().Now()

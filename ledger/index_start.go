@@ -40,7 +40,7 @@ const (
 
 // saveIndex writes the files. That it cannot costs the next start time, no more.
 func (l *Ledger) saveIndex() {
-	tip, covers := l.w.index.tip, l.w.index.covers
+	tip, covers := l.b.index.tip, l.b.index.covers
 	if tip.Len() < l.cfg.IndexFile {
 		return
 	}

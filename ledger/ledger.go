@@ -14,10 +14,10 @@ import (
 
 // Ledger is an open log. All methods may be called from any goroutine.
 //
-// Three goroutines own its state. The committer decides and builds: writer,
-// queue's consumer side. The sealer makes durable, verifies and signs: sealer,
-// in order of commits. The publisher asks for cosignatures and publishes:
-// notes. What they hand to readers is immutable and reached through the atomic
+// Four goroutines own its state. The committer decides: decider, queue's consumer
+// side. The builder makes rows, index and tree of what is decided: builder. The sealer
+// makes durable, verifies and signs: sealer. All three take commits in their order. The
+// publisher asks for cosignatures and publishes: notes. What they hand to readers is immutable and reached through the atomic
 // pointers.
 type Ledger struct {
 	cfg  Config
@@ -27,16 +27,19 @@ type Ledger struct {
 	t    *tree
 	seq  Sequencer
 	vkey checkpoint.VKey
-	w    writer // committer
+	d    decider // committer
+	b    builder // builder
 	// fromFile: the index was read from a file, its rows are to be swept.
 	fromFile bool
 	seal     sealer // sealer
 	notes    notes  // publisher writes, all read
 	highs    highs
 
-	inflight  atomic.Int64
+	inflight  atomic.Int64 // submissions
+	calls     atomic.Int64 // calls of Append that wait for an answer
 	queue     queue
-	commits   chan *commit  // committer -> sealer
+	decided   chan *commit  // committer -> builder
+	built     chan *commit  // builder -> sealer
 	sealing   atomic.Int32  // commits handed over and not finished
 	durable   atomic.Uint64 // entries that survive a crash
 	signed    broadcast     // of views by the sealer
@@ -103,9 +106,9 @@ func openLedger(ctx context.Context, cfg Config, key checkpoint.VKey) (_ *Ledger
 	if err := cfg.check(key); err != nil {
 		return nil, err
 	}
-	l := &Ledger{cfg: cfg, vkey: key, commits: make(chan *commit, 1), recosign: make(chan chan error),
+	l := &Ledger{cfg: cfg, vkey: key, decided: make(chan *commit), built: make(chan *commit, 1), recosign: make(chan chan error),
 		force: make(chan chan error), failed: make(chan struct{}), closing: make(chan struct{}), sealed: make(chan struct{})}
-	l.queue.wake = make(chan struct{}, 1)
+	l.queue.wake, l.queue.ready = make(chan struct{}, 1), l.ready
 	l.ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
@@ -142,11 +145,12 @@ func openLedger(ctx context.Context, cfg Config, key checkpoint.VKey) (_ *Ledger
 }
 
 func (l *Ledger) run() {
-	if tip, covers := l.w.index.tip, l.w.index.covers; l.fromFile {
+	if tip, covers := l.b.index.tip, l.b.index.covers; l.fromFile {
 		l.wg.Go(func() { l.sweepIndex(tip, covers) })
 	}
-	l.wg.Add(2)
+	l.wg.Add(3)
 	go l.commitLoop()
+	go l.buildLoop()
 	go l.sealLoop()
 	if l.cfg.Cosigner != nil {
 		l.wg.Add(1)
@@ -262,6 +266,8 @@ func (l *Ledger) Append(ctx context.Context, subs []Submission) []Result {
 		it.res.ID = subs[i].ID
 		it.res.Err = l.precheck(it)
 	}
+	l.calls.Add(1)
+	defer l.calls.Add(-1)
 	if err := l.queue.put(req); err != nil {
 		l.inflight.Add(-n)
 		return fill(err)
@@ -313,8 +319,11 @@ func (l *Ledger) precheck(it *item) error {
 type queue struct {
 	mu     sync.Mutex
 	items  []*item
+	calls  int // that items are of
 	closed error
 	wake   chan struct{} // capacity 1
+	// ready reports that the committer would begin a commit now; mu is held.
+	ready func() bool
 }
 
 // put queues a request's items that are not refused yet.
@@ -338,7 +347,10 @@ func (q *queue) put(req *request) error {
 			q.items = append(q.items, &req.items[i])
 		}
 	}
-	q.poke()
+	q.calls++
+	if q.calls == 1 || q.ready() { // else it knows of others, and waits as long as it will
+		q.poke()
+	}
 	return nil
 }
 
@@ -348,14 +360,20 @@ func (q *queue) take(n int) []*item {
 	defer q.mu.Unlock()
 	n = min(n, len(q.items))
 	out := q.items[:n:n]
-	q.items = q.items[n:]
+	q.items, q.calls = q.items[n:], 0
+	for i := range q.items {
+		if i == 0 || q.items[i].req != q.items[i-1].req {
+			q.calls++
+		}
+	}
 	return out
 }
 
-func (q *queue) empty() bool {
+// look returns the number of items, and whether they are worth a commit.
+func (q *queue) look() (n int, worth bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.items) == 0
+	return len(q.items), q.ready()
 }
 
 func (q *queue) poke() {
@@ -374,13 +392,37 @@ func (q *queue) close(err error) {
 	}
 }
 
+// company is how long submissions wait for others that are on their way, at most, since
+// the commit before them began.
+const company = 50 * time.Millisecond
+
+// companyShare: a commit begins when one in so many of the calls on their way are there.
+// Each commit costs a signature, syncs, and the topics that all statements share; with
+// few of them, callers who post again once they are answered would all wait together.
+const companyShare = 4
+
+// ready reports that what is queued is worth a commit; queue.mu is held.
+func (l *Ledger) ready() bool {
+	switch {
+	case len(l.queue.items) == 0:
+		return false
+	case l.cfg.PublishEvery < 0 || len(l.queue.items) >= l.cfg.MaxBatch || l.alone():
+		return true
+	}
+	return int64(l.queue.calls)*companyShare >= l.calls.Load()+int64(l.cfg.Coming())
+}
+
+// alone reports that nothing is on its way, and nothing is being built or sealed: what is
+// queued has nobody to wait for.
+func (l *Ledger) alone() bool { return l.sealing.Load() == 0 && l.cfg.Coming() == 0 }
+
 // commitLoop is the committer.
 func (l *Ledger) commitLoop() {
 	defer l.wg.Done()
-	defer close(l.commits)
+	defer close(l.decided)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var last time.Time // of the last commit with an index commitment
+	var last, indexed time.Time // when the last commit began, and the last with an index commitment
 	closing := l.closing
 	for ending := false; ; {
 		var forced []chan error
@@ -397,61 +439,44 @@ func (l *Ledger) commitLoop() {
 			l.abandon()
 			return
 		}
-		for {
-			items := l.queue.take(l.cfg.MaxBatch)
-			due := len(forced) > 0 || ending || time.Since(last) >= l.cfg.PublishEvery || l.idle()
-			done, err := l.step(items, due, forced)
+		now := time.Now()
+		waiting, worth := l.queue.look()
+		must := len(forced) > 0 || ending
+		index := must || now.Sub(indexed) >= l.cfg.PublishEvery || waiting <= l.cfg.MaxBatch && l.alone()
+		if must || worth || waiting > 0 && now.Sub(last) >= company || waiting == 0 && index && l.d.uncovered {
+			c, err := l.decide(l.queue.take(l.cfg.MaxBatch), index, forced)
 			if err != nil {
 				l.fail(err)
-				break
+				l.finish(c)
+				continue
 			}
-			forced = nil
-			if done {
-				last = time.Now()
+			if last = now; c.index {
+				indexed = now
 			}
-			if len(items) < l.cfg.MaxBatch {
-				break
+			l.sealing.Add(1)
+			l.decided <- c
+			waiting, _ = l.queue.look()
+			if waiting > 0 {
+				l.queue.poke()
 			}
 		}
-		if ending && l.Err() == nil {
+		switch {
+		case ending && waiting == 0:
 			return
+		case waiting > 0:
+			timer.Reset(max(company-time.Since(last), 0))
+		case l.d.uncovered:
+			timer.Reset(max(l.cfg.PublishEvery-time.Since(indexed), 0))
 		}
-		if l.w.uncovered() {
-			timer.Reset(max(l.cfg.PublishEvery-time.Since(last), 0))
-		}
 	}
 }
 
-// uncovered reports whether entries wait for an index commitment to be signed.
-func (w *writer) uncovered() bool {
-	if w.unsigned {
-		return true
-	}
-	if w.index.covers == 0 { // no commitment yet: none can cover nothing
-		return w.edge.size > 0
-	}
-	return w.edge.size != w.index.covers+1
-}
-
-// idle reports that nothing is waiting and nothing is being sealed, so that an
-// index commitment now is shared by all who could share it.
-func (l *Ledger) idle() bool {
-	return l.sealing.Load() == 0 && l.queue.empty() && (l.cfg.Coming == nil || !l.cfg.Coming())
-}
-
-// step makes one commit of the items and hands it to the sealer. With due it
-// ends with an index commitment if any entry waits for one; forced asks for one
-// in any case, if the log is not empty.
-func (l *Ledger) step(items []*item, due bool, forced []chan error) (published bool, err error) {
-	// Once the ledger has failed, the writer may hold half a commit: nothing is
-	// built on that.
-	if err := l.Err(); err != nil {
-		l.finish(&commit{items: items, forced: forced})
-		return false, err
-	}
+// decide makes one commit of the items. With index it ends with an index commitment if
+// any entry waits for one; forced asks for one in any case, if the log is not empty. Until
+// the commit is built, no manifest is removed that it may name.
+func (l *Ledger) decide(items []*item, index bool, forced []chan error) (*commit, error) {
 	l.s.unused.naming.RLock()
-	defer l.s.unused.naming.RUnlock()
-	c, o := l.w.begin(len(items))
+	c, o := l.d.begin(l.d.size, len(items))
 	c.items, c.forced = items, forced
 	full := l.diskFull()
 	now := l.cfg.Clock()
@@ -460,30 +485,14 @@ func (l *Ledger) step(items []*item, due bool, forced []chan error) (published b
 			it.res = Result{ID: it.sub.ID, Err: ErrStorageFull}
 			continue
 		}
-		if err = l.w.admit(c, o, it, now); err != nil {
-			break
+		if err := l.d.admit(c, o, it, now); err != nil {
+			l.s.unused.naming.RUnlock()
+			return c, err
 		}
 	}
-	waiting := len(c.entries) > 0 || l.w.uncovered()
-	if err == nil && (waiting && due || len(forced) > 0 && l.w.edge.size+uint64(len(c.entries)) > 0) {
-		err = l.w.commitIndex(c, now)
-	}
-	if err == nil && len(c.entries) > 0 {
-		if err = l.w.stage(c); err == nil {
-			err = l.w.apply(c)
-		}
-	}
-	if err != nil { // the batch may be Pebble's by now: it is not used again
-		l.fail(err)
-		l.finish(c)
-		return false, err
-	}
-	if len(c.items) == 0 && len(c.entries) == 0 && len(forced) == 0 {
-		return false, c.batch.Close()
-	}
-	l.sealing.Add(1)
-	l.commits <- c
-	return c.index, nil
+	waits := len(c.entries) > 0 || l.d.uncovered
+	l.d.end(c, index && waits || len(forced) > 0 && c.first+uint64(len(c.entries)) > 0, now)
+	return c, nil
 }
 
 // diskFull is S8. A disk that cannot be asked is not called full.

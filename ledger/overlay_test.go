@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -52,6 +53,46 @@ func TestOverlay(t *testing.T) {
 		}
 		if !maps.EqualFunc(o.done, want, func(a, b []byte) bool { return string(a) == string(b) }) {
 			t.Fatalf("%q, want %q", o.done, want)
+		}
+	})
+}
+
+// TestDecidedIsSeen: each commit is decided over all that was decided before it, however
+// many of those commits are still being built.
+func TestDecidedIsSeen(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		s := bareOverlay(t).s
+		s.rows = newRowCache(rapid.SampledFrom([]int64{0, 300, 1 << 20}).Draw(rt, "cache"))
+		s.filled.ready.Store(true)
+		d := decider{s: s}
+		var building []*commit
+		want := map[string]string{}
+		for range rapid.IntRange(1, 30).Draw(rt, "commits") {
+			c, o := d.begin(d.size, 1)
+			for range rapid.IntRange(1, 4).Draw(rt, "writes") {
+				key := fmt.Sprint("k", rapid.IntRange(0, 5).Draw(rt, "key"))
+				if got := string(o.Get(key)); got != want[key] {
+					rt.Fatalf("%s is %q with %d commits being built, want %q", key, got, len(building), want[key])
+				}
+				want[key] = fmt.Sprint(len(want), key, rapid.Uint8().Draw(rt, "value"))
+				o.Set(key, []byte(want[key]))
+			}
+			o.accept()
+			c.entries = append(c.entries, admitted{})
+			d.end(c, false, time.Time{})
+			building = append(building, c)
+			for len(building) > rapid.IntRange(0, 3).Draw(rt, "being built") {
+				c := building[0]
+				for k, v := range c.state { // as the builder does
+					s.filled.add([]byte(k))
+					if err := s.db.Set(stateKey(k), v, pebble.NoSync); err != nil {
+						rt.Fatal(err)
+					}
+				}
+				s.rows.putAll(c.state)
+				c.visible.Store(true)
+				building = building[1:]
+			}
 		}
 	})
 }

@@ -45,7 +45,7 @@ func (l *Ledger) recover(ctx context.Context) error {
 	if err := l.restoreNotes(); err != nil { // before the journal's old segments go
 		return err
 	}
-	if err := l.c.start(l.w.edge); err != nil {
+	if err := l.c.start(l.b.edge); err != nil {
 		return err
 	}
 	return l.views(signed, published, old)
@@ -67,15 +67,15 @@ func (l *Ledger) prepare() (old version, err error) {
 	l.t.cache.init(l.cfg.CacheBytes)
 	first := *l.c.edge
 	l.t.snap.Store(&first)
-	l.w = writer{s: l.s, t: l.t, app: l.cfg.App, rand: l.cfg.Rand, edge: l.c.edge, time: l.c.head.Time}
-	l.w.index = indexer{s: l.s, t: l.t, covers: l.c.head.Covers}
+	l.d = decider{s: l.s, app: l.cfg.App, rand: l.cfg.Rand, time: l.c.head.Time}
+	l.b = builder{s: l.s, t: l.t, edge: l.c.edge, index: indexer{s: l.s, t: l.t, covers: l.c.head.Covers}}
 	if err := l.s.db.Set(metaOrigin, []byte(l.cfg.Origin), pebble.NoSync); err != nil {
 		return old, err
 	}
 	if old, err = l.buildIndex(l.c.head); err != nil {
 		return old, err
 	}
-	if err := l.w.index.loadPending(); err != nil {
+	if err := l.b.index.loadPending(); err != nil {
 		return old, noSign(err, wayFsck, "the topics that no index commitment covers yet cannot be read from the database in %s", l.c.dbDir)
 	}
 	return old, nil
@@ -97,7 +97,7 @@ func (l *Ledger) buildIndex(head headRow) (old version, err error) {
 		covers = min(covers, latest.Size-1)
 	}
 	if newest, old, ok := l.savedIndex(head, covers); ok {
-		l.w.index.tip, l.fromFile = newest, true
+		l.b.index.tip, l.fromFile = newest, true
 		return old, nil
 	}
 	var touched []entry.Hash
@@ -112,11 +112,11 @@ func (l *Ledger) buildIndex(head headRow) (old version, err error) {
 		return old, errors.Join(noSign(err, wayFsck, "the index rows cannot be read from the database in %s", l.c.dbDir), at.close())
 	}
 	now := &rows{s: l.s, t: l.t, covers: head.Covers}
-	l.w.index.tip, err = old.tree.Rebase(now, touched, head.Topics)
+	l.b.index.tip, err = old.tree.Rebase(now, touched, head.Topics)
 	if err = errors.Join(err, at.close(), now.close()); err != nil {
 		return old, noSign(err, wayFsck, "the index rows cannot be read from the database in %s", l.c.dbDir)
 	}
-	if head.Covers > 0 && l.w.index.tip.Root() != head.IndexRoot {
+	if head.Covers > 0 && l.b.index.tip.Root() != head.IndexRoot {
 		return old, noSign(nil, wayFsck, "the index rows of the database in %s have another root than the commitment at entry %d", l.c.dbDir, head.Covers)
 	}
 	return old, nil
@@ -150,7 +150,7 @@ func (l *Ledger) catchUp(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("engine: %w", err)
 	}
-	if head.Size < l.w.edge.size {
+	if head.Size < l.b.edge.size {
 		if err := l.feed(ctx, head); err != nil {
 			return err
 		}
@@ -159,16 +159,16 @@ func (l *Ledger) catchUp(ctx context.Context) error {
 	if err := l.abandoned(ctx, head); err != nil {
 		return err
 	}
-	for l.w.edge.size < head.Size {
-		leaves, err := l.seq.Read(ctx, l.w.edge.size, int(min(head.Size-l.w.edge.size, replayBatch)))
+	for l.b.edge.size < head.Size {
+		leaves, err := l.seq.Read(ctx, l.b.edge.size, int(min(head.Size-l.b.edge.size, replayBatch)))
 		if err != nil || len(leaves) == 0 {
-			return fmt.Errorf("engine: reading entry %d: %w", l.w.edge.size, err)
+			return fmt.Errorf("engine: reading entry %d: %w", l.b.edge.size, err)
 		}
 		if err := l.replayAll(leaves); err != nil {
 			return err
 		}
 	}
-	if head.Size > 0 && l.w.edge.root() != head.Root {
+	if head.Size > 0 && l.b.edge.root() != head.Root {
 		return noSign(nil, wayFsck, "the engine and the database in %s do not have the same tree at size %d", l.c.dbDir, head.Size)
 	}
 	return nil
@@ -193,7 +193,7 @@ func (l *Ledger) abandoned(ctx context.Context, head Head) error {
 	if err != nil {
 		return noSign(err, wayJournal, "the newest checkpoint of the journal in %s is no checkpoint", l.c.jDir)
 	}
-	for at, both := mark.Size, min(head.Size, l.w.edge.size); at < both; {
+	for at, both := mark.Size, min(head.Size, l.b.edge.size); at < both; {
 		theirs, err := l.seq.Read(ctx, at, int(min(both-at, replayBatch)))
 		if err != nil || len(theirs) == 0 {
 			return fmt.Errorf("engine: reading entry %d: %w", at, err)
@@ -275,8 +275,8 @@ func (l *Ledger) feed(ctx context.Context, head Head) error {
 	if head.Size < mark.Size {
 		return noSign(nil, wayEngine, "the engine has %d entries, a checkpoint of size %d was signed", head.Size, mark.Size)
 	}
-	for at := head.Size; at < l.w.edge.size; {
-		n := int(min(l.w.edge.size-at, replayBatch))
+	for at := head.Size; at < l.b.edge.size; {
+		n := int(min(l.b.edge.size-at, replayBatch))
 		leaves, err := l.s.leaves(at, n)
 		if err != nil {
 			return err
@@ -292,7 +292,8 @@ func (l *Ledger) feed(ctx context.Context, head Head) error {
 // replay takes entries that the engine holds into the replica: they are decided
 // again, at the same index over the same state, and must come out the same.
 func (l *Ledger) replay(leaves []Leaf) error {
-	c, o := l.w.begin(len(leaves))
+	c, o := l.d.begin(l.b.edge.size, len(leaves))
+	c.batch = l.b.batch(len(leaves))
 	defer c.batch.Close()
 	for i := range leaves {
 		leaf := &leaves[i]
@@ -301,7 +302,7 @@ func (l *Ledger) replay(leaves []Leaf) error {
 		if err != nil || e.Leaf() != leaf.Value {
 			return noSign(err, wayFsck, "the engine's cargo of entry %d does not match its leaf", at)
 		}
-		if e.Time < l.w.time {
+		if e.Time < l.d.time {
 			return noSign(nil, wayFsck, "time goes back at entry %d", at)
 		}
 		a := admitted{Entry: e, leaf: Leaf{ID: leaf.ID, Manifest: leaf.Manifest}}
@@ -309,21 +310,21 @@ func (l *Ledger) replay(leaves []Leaf) error {
 			a.manifest = sha256Sum(leaf.Manifest)
 		}
 		if e.Class == entry.Index {
-			root, err := l.w.index.advance(c.batch, at)
+			root, err := l.b.index.advance(c.batch, at)
 			if err != nil {
 				return noSign(err, wayFsck, "the index at entry %d", at)
 			}
 			if e.Covers != at || e.IndexRoot != root {
 				return noSign(nil, wayVersion, "the index commitment at entry %d is not what the entries before it give", at)
 			}
-			c.index, c.tip = true, l.w.index.tip
+			c.index, c.tip = true, l.b.index.tip
 		} else {
 			if leaf.Manifest != nil {
 				if err := c.batch.Set(keyHash(keyManifest, a.manifest), leaf.Manifest, nil); err != nil {
 					return err
 				}
 			}
-			out := l.w.app.Decide(o, At{Index: at, Time: e.Time}, Submission{ID: leaf.ID, Envelope: e.Envelope,
+			out := l.d.app.Decide(o, At{Index: at, Time: e.Time}, Submission{ID: leaf.ID, Envelope: e.Envelope,
 				Manifest: a.manifest, Contents: leaf.Manifest, Manifests: l.manifestIn(leaves[:i+1]), Replay: true})
 			if o.err != nil {
 				return o.err
@@ -334,23 +335,24 @@ func (l *Ledger) replay(leaves []Leaf) error {
 			o.accept()
 			a.topics, a.effect = distinct(out.Topics), out.Effect
 		}
-		l.w.add(c, a)
+		l.d.add(c, a)
+		l.b.await(at, &c.entries[i])
 	}
-	if err := l.w.stage(c); err != nil {
+	if err := l.b.stage(c); err != nil {
 		return err
 	}
-	return l.w.applyReplayed(c)
+	return l.b.applyReplayed(c)
 }
 
 // applyReplayed makes a replayed commit visible. It is not synced: start flushes
 // the database before it lets go of anything that could replay the commit again,
 // and nothing is signed before; Advance syncs it before it publishes.
-func (w *writer) applyReplayed(c *commit) error {
-	if err := w.s.db.Apply(c.batch, pebble.NoSync); err != nil {
+func (b *builder) applyReplayed(c *commit) error {
+	if err := b.s.db.Apply(c.batch, pebble.NoSync); err != nil {
 		return err
 	}
-	w.s.rows.putAll(c.state)
-	w.t.snap.Store(c.edge)
+	b.s.rows.putAll(c.state)
+	b.t.snap.Store(c.edge)
 	return nil
 }
 
@@ -428,8 +430,8 @@ func (l *Ledger) checkOurs(note []byte, what string, own bool) error {
 		l.cfg.Logf("ledger: %s is not ours: %v", what, err)
 		return nil
 	}
-	if cp.Size > l.w.edge.size {
-		return noSign(nil, wayAhead, "%s has size %d, there are %d entries here: entries %d to %d are missing", what, cp.Size, l.w.edge.size, l.w.edge.size, cp.Size-1)
+	if cp.Size > l.b.edge.size {
+		return noSign(nil, wayAhead, "%s has size %d, there are %d entries here: entries %d to %d are missing", what, cp.Size, l.b.edge.size, l.b.edge.size, cp.Size-1)
 	}
 	root, err := l.t.root(cp.Size)
 	if err != nil {
@@ -468,8 +470,9 @@ func (l *Ledger) views(signed, published []byte, old version) error {
 			return err
 		}
 	}
-	l.w.unsigned = l.seal.size != l.w.edge.size
-	l.durable.Store(l.w.edge.size)
+	l.d.size = l.b.edge.size
+	l.d.uncovered = l.d.size > 0 && (l.seal.size != l.d.size || l.b.index.covers+1 != l.d.size)
+	l.durable.Store(l.b.edge.size)
 	l.seal.verified, err = l.verifiedRange()
 	return err
 }
@@ -508,8 +511,8 @@ func (l *Ledger) viewAt(note []byte, old version) (*View, error) {
 		}
 	}
 	switch v.covers {
-	case l.w.index.covers:
-		v.index = l.w.index.tip
+	case l.b.index.covers:
+		v.index = l.b.index.tip
 	case old.covers:
 		v.index = old.tree
 	default:

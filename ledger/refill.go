@@ -86,12 +86,12 @@ func (r *restorer) refill(ctx context.Context, to Sequencer, share func([]Publis
 	if _, err := l.prepare(); err != nil {
 		return err
 	}
-	r.rep.Found = l.w.edge.size
+	r.rep.Found = l.b.edge.size
 	signed, published, err := r.known(ctx)
 	if err != nil {
 		return err
 	}
-	l.durable.Store(l.w.edge.size)
+	l.durable.Store(l.b.edge.size)
 	if _, err := l.Feed(ctx, to, func(done, total uint64) { r.cfg.Progress("entries", done, total) }); err != nil {
 		return err
 	}

@@ -117,10 +117,10 @@ func (l *Ledger) refresh(now *View, cp checkpoint.Checkpoint, next checkpoint.Co
 
 // replayTo takes the engine's entries up to size into the replica.
 func (l *Ledger) replayTo(ctx context.Context, size uint64) error {
-	for l.w.edge.size < size {
-		leaves, err := l.seq.Read(ctx, l.w.edge.size, int(min(size-l.w.edge.size, replayBatch)))
+	for l.b.edge.size < size {
+		leaves, err := l.seq.Read(ctx, l.b.edge.size, int(min(size-l.b.edge.size, replayBatch)))
 		if err != nil || len(leaves) == 0 {
-			return fmt.Errorf("engine: reading entry %d: %w", l.w.edge.size, err)
+			return fmt.Errorf("engine: reading entry %d: %w", l.b.edge.size, err)
 		}
 		if err := l.replayAll(leaves); err != nil {
 			l.fail(err)

@@ -152,7 +152,7 @@ func (r *restorer) run(ctx context.Context) error {
 	if err := l.catchUp(ctx); err != nil {
 		return err
 	}
-	r.rep.Found = l.w.edge.size
+	r.rep.Found = l.b.edge.size
 	if err := r.takeAll(ctx); err != nil {
 		return err
 	}
@@ -214,10 +214,10 @@ func (r *restorer) begin(signed, published []byte) error {
 			return err
 		}
 	}
-	if err := l.c.start(l.w.edge); err != nil {
+	if err := l.c.start(l.b.edge); err != nil {
 		return err
 	}
-	r.rep.Size, r.rep.Root, r.rep.Signed, r.rep.Epoch = l.w.edge.size, l.w.edge.root(), cp.Size, l.j.epoch
+	r.rep.Size, r.rep.Root, r.rep.Signed, r.rep.Epoch = l.b.edge.size, l.b.edge.root(), cp.Size, l.j.epoch
 	return nil
 }
 
@@ -264,7 +264,7 @@ func (r *restorer) takeAll(ctx context.Context) error {
 		ends = append(ends, end{head, short})
 	}
 	for _, e := range ends {
-		if e.short != nil && r.l.w.edge.size < e.head.Size {
+		if e.short != nil && r.l.b.edge.size < e.head.Size {
 			return e.short
 		}
 		if err := r.vouched(e.head); err != nil {
@@ -277,8 +277,8 @@ func (r *restorer) takeAll(ctx context.Context) error {
 // vouched compares the root that a tail vouches for.
 func (r *restorer) vouched(head Head) (err error) {
 	l := r.l
-	root := l.w.edge.root()
-	if head.Size < l.w.edge.size {
+	root := l.b.edge.root()
+	if head.Size < l.b.edge.size {
 		if root, err = l.t.root(head.Size); err != nil {
 			return err
 		}
@@ -308,9 +308,9 @@ func (r *restorer) take(ctx context.Context, t Tail, name string) (head Head, sh
 	if head, err = t.Head(ctx); err != nil {
 		return head, nil, fmt.Errorf("tail: %w", err)
 	}
-	first := l.w.edge.size
-	for l.w.edge.size < head.Size {
-		at := l.w.edge.size
+	first := l.b.edge.size
+	for l.b.edge.size < head.Size {
+		at := l.b.edge.size
 		r.cfg.Progress("tail", at-first, head.Size-first)
 		leaves, err := t.Read(ctx, at, int(min(head.Size-at, replayBatch)))
 		if errors.Is(err, ErrDamaged) {

@@ -45,7 +45,7 @@ func (l *Ledger) sealLoop() {
 		defer func() { close(waiting); <-done }()
 		sign = func(c *commit) { waiting <- c }
 	}
-	for c := range l.commits {
+	for c := range l.built {
 		if l.Err() == nil && len(c.entries) > 0 {
 			if err := l.persist(c); err != nil {
 				l.fail(err)
@@ -66,7 +66,7 @@ func (l *Ledger) signCommit(c *commit) {
 	l.finish(c)
 	// After a failure nobody may have waited for Pebble's sync, which still
 	// writes its outcome into the batch: that one is left to the collector.
-	if l.Err() == nil {
+	if l.Err() == nil && c.batch != nil {
 		if err := c.batch.Close(); err != nil {
 			l.fail(err)
 		}

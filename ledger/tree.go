@@ -178,7 +178,7 @@ func foldRoot(hs []entry.Hash) entry.Hash {
 	return h
 }
 
-// tree answers for nodes of the log's tree. The committer owns the growing edge
+// tree answers for nodes of the log's tree. The builder owns the growing edge
 // and publishes copies of it after the full tiles are in the store; any
 // goroutine reads.
 type tree struct {

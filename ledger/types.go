@@ -192,9 +192,9 @@ type Config struct {
 	// MiB), and MaxUnusedAll those of all (4 GiB).
 	MaxUnused, MaxUnusedAll int64
 
-	// Coming, if set, reports that submissions are on their way to Append: an index
-	// commitment then waits for them as it does under load, at most PublishEvery.
-	Coming func() bool
+	// Coming, if set, returns how many calls of Append are about to be made: a commit
+	// waits a little for some of them.
+	Coming func() int
 
 	PublishEvery time.Duration // least time between index commitments under load; 0 means 20 ms, negative none
 	CosignWait   time.Duration // how long Append waits for publication; 10 s

@@ -29,8 +29,8 @@ var ErrUnused = errors.New("too many manifests wait for a statement that names t
 
 // unused keeps count of the manifests that no entry names.
 type unused struct {
-	// naming is read-locked by the committer from where it looks for a manifest to where
-	// the batch is applied that names it: none is removed meanwhile.
+	// naming is read-locked from where the committer looks for a manifest to where
+	// the builder applies the batch that names it: none is removed meanwhile.
 	naming sync.RWMutex
 	// uploading is held by the one upload that is being written. It comes before naming,
 	// and that before mu.

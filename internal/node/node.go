@@ -77,6 +77,7 @@ type Node struct {
 	entries  *answer.Entries
 	lists    *answer.Lists
 	turns    *turns
+	coming   atomic.Int64      // calls that are read and verified, on their way to the ledger
 	operator *operator         // nil in a read replica
 	engine   *trillian.Engine  // nil with the embedded engine; the ledger closes it
 	followed atomic.Int64      // when a read replica last reached the cluster, Unix nanoseconds
@@ -224,7 +225,7 @@ func (n *Node) openLedger(ctx context.Context) error {
 	cfg := ledger.Config{
 		Dir: f.ledger(), Folder: string(f), Origin: n.origin, Signer: signer, App: app{},
 		Policy: policy, Past: past, Clock: n.cfg.Clock, CosignWait: n.cfg.CosignWait, Manual: n.cfg.Manual,
-		Logf: n.logf, OnFail: n.onFail, Coming: n.turns.waited,
+		Logf: n.logf, OnFail: n.onFail, Coming: func() int { return int(n.coming.Load()) },
 	}
 	if len(policy.Witnesses()) > 0 {
 		if err := n.guard(signer.VKey(), policy); err != nil {

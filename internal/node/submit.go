@@ -35,6 +35,7 @@ func (n *Node) Submit(ctx context.Context, who api.Caller, envelopes [][]byte) [
 // parallel; only what they let through reaches the sequencer, in order.
 func (n *Node) Post(ctx context.Context, who api.Caller, envelopes [][]byte, m api.Meter) []api.Result {
 	results := make([]api.Result, len(envelopes))
+	n.coming.Add(1)
 	items, keys := n.prepare(ctx, who.Party, envelopes, results, m)
 	var subs []ledger.Submission
 	var lines []int
@@ -53,6 +54,7 @@ func (n *Node) Post(ctx context.Context, who api.Caller, envelopes [][]byte, m a
 		lines = append(lines, i)
 		subs = append(subs, p.submission())
 	}
+	n.coming.Add(-1)
 	if len(subs) == 0 {
 		return results
 	}
@@ -105,7 +107,7 @@ func (n *Node) prepare(ctx context.Context, party string, envelopes [][]byte, re
 		keys.introduce(parsed[from:to])
 	}
 	inTurn := *c
-	inTurn.meter = resting{m, n.turns, party}
+	inTurn.meter = resting{m, n, party}
 	verify := func(from, to int) { inTurn.verify(parsed[from:to], items[from:to], results[from:to], keys) }
 	var err error
 	if len(envelopes) <= chunk { // a goroutine's new stack would cost more

@@ -117,26 +117,22 @@ func (t *turns) end() {
 	close(first.begin)
 }
 
-// waited reports whether work waits for a processor.
-func (t *turns) waited() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.free == 0
-}
-
 // resting is the meter of work that has a processor: it is given back while the meter
-// makes a batch wait, and asked for again with what was paid.
+// makes a batch wait, and asked for again with what was paid. Nor does the ledger wait for
+// that batch meanwhile.
 type resting struct {
 	api.Meter
-	turns *turns
+	n     *Node
 	party string
 }
 
 // Take implements api.Meter.
 func (r resting) Take(ctx context.Context, n int) error {
-	r.turns.end()
+	r.n.turns.end()
+	r.n.coming.Add(-1)
 	err := r.Meter.Take(ctx, n)
+	r.n.coming.Add(1)
 	// Whoever began the work ends it, whatever became of ctx.
-	_ = r.turns.begin(context.WithoutCancel(ctx), r.party, n)
+	_ = r.n.turns.begin(context.WithoutCancel(ctx), r.party, n)
 	return err
 }

@@ -202,7 +202,10 @@ func (e *Engine) patiently(ctx context.Context, what string, try func(ctx contex
 		done, err := try(call)
 		cancel()
 		if ctx.Err() != nil && !done {
-			return e.cause(ctx, errors.Join(ctx.Err(), err))
+			if err == nil {
+				return e.cause(ctx, ctx.Err())
+			}
+			return e.cause(ctx, fmt.Errorf("%w (%w)", err, ctx.Err()))
 		}
 		if err = ofPostgres(err); done || err != nil {
 			e.remember(err)

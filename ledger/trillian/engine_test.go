@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"fabtrail.dev/fabtrail/ledger"
 	"fabtrail.dev/fabtrail/ledger/ledgertest"
@@ -238,5 +240,33 @@ func TestInitLooksFirst(t *testing.T) {
 	}
 	if _, err := trillian.Init(ctx, cfg); err == nil || !strings.Contains(err.Error(), "does the server run on another one") {
 		t.Errorf("another database than the log server's: %v", err)
+	}
+}
+
+// TestHungServer: a log server that hangs is one that does not answer in time, and what
+// became of the call is settled when it is back.
+func TestHungServer(t *testing.T) {
+	c := cluster(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cfg := c.Config(newTree(t, c, origin), origin)
+	cfg.Call = 500 * time.Millisecond
+	e := open(t, cfg)
+	defer e.Close()
+	if err := c.Log.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	err := e.Add(ctx, 0, []ledger.Leaf{ledgertest.Leaf(0)})
+	if cerr := c.Log.Signal(syscall.SIGCONT); cerr != nil {
+		t.Fatal(cerr)
+	}
+	if want := "the log server at " + c.Addr() + " has not answered in time"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %q", err, want)
+	}
+	for err != nil && ctx.Err() == nil {
+		err = e.Add(ctx, 0, []ledger.Leaf{ledgertest.Leaf(0)})
+	}
+	if h, herr := e.Head(ctx); err != nil || herr != nil || h.Size != 1 {
+		t.Errorf("size %d, %v, %v; want 1", h.Size, err, herr)
 	}
 }

@@ -25,7 +25,7 @@ func (e *Engine) PutNotes(ctx context.Context, notes []Note) error {
 			ON CONFLICT (tree_id, size) DO UPDATE SET latest = EXCLUDED.latest`, e.cfg.Tree, int64(n.Size), n.First, n.Latest)
 	}
 	if err := e.store.pool.SendBatch(ctx, &b).Close(); err != nil {
-		return fmt.Errorf("notes: %w", err)
+		return ofPostgres(fmt.Errorf("notes: %w", err))
 	}
 	return nil
 }
@@ -48,7 +48,7 @@ func (e *Engine) Notes(ctx context.Context, from uint64, n int) ([]Note, error) 
 	rows, err := e.store.pool.Query(ctx, `SELECT size, first, latest FROM fabtrail.note WHERE tree_id = $1 AND size >= $2 ORDER BY size LIMIT $3`,
 		e.cfg.Tree, int64(from), n)
 	if err != nil {
-		return nil, fmt.Errorf("notes: %w", err)
+		return nil, ofPostgres(fmt.Errorf("notes: %w", err))
 	}
 	out, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (n Note, err error) {
 		var size int64
@@ -57,7 +57,7 @@ func (e *Engine) Notes(ctx context.Context, from uint64, n int) ([]Note, error) 
 		return n, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("notes: %w", err)
+		return nil, ofPostgres(fmt.Errorf("notes: %w", err))
 	}
 	return out, nil
 }
@@ -69,7 +69,7 @@ func (e *Engine) LastNote(ctx context.Context) (size uint64, err error) {
 	var n int64
 	err = e.store.pool.QueryRow(ctx, `SELECT COALESCE(max(size), 0) FROM fabtrail.note WHERE tree_id = $1`, e.cfg.Tree).Scan(&n)
 	if err != nil {
-		err = fmt.Errorf("notes: %w", err)
+		err = ofPostgres(fmt.Errorf("notes: %w", err))
 	}
 	return uint64(n), err
 }

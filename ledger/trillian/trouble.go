@@ -65,12 +65,18 @@ func transport(msg string) string {
 	return strings.TrimPrefix(inner, "transport: ")
 }
 
-// ofPostgres names PostgreSQL in errors of connecting to it.
+// ofPostgres names PostgreSQL in errors of connecting to it, and of waiting for it.
 func ofPostgres(err error) error {
-	if c := (*pgconn.ConnectError)(nil); !errors.As(err, &c) || strings.HasPrefix(err.Error(), "PostgreSQL: ") {
+	named, c := (*trouble)(nil), (*pgconn.ConnectError)(nil)
+	switch {
+	case errors.As(err, &named):
 		return err
+	case errors.As(err, &c):
+		return &trouble{timeless("PostgreSQL: " + strings.TrimPrefix(err.Error(), "PostgreSQL: ")), err}
+	case errors.Is(err, context.DeadlineExceeded):
+		return &trouble{"PostgreSQL has not answered in time", err}
 	}
-	return &trouble{timeless("PostgreSQL: " + err.Error()), err}
+	return err
 }
 
 // timeless leaves the present time out of what is said about a certificate that has

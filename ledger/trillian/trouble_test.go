@@ -63,6 +63,9 @@ func TestWordsOfTrouble(t *testing.T) {
 	if !strings.HasPrefix(named.Error(), "PostgreSQL: notes: failed to connect") || ofPostgres(named).Error() != named.Error() {
 		t.Errorf("PostgreSQL that does not answer: %v", named)
 	}
+	if late := ofPostgres(fmt.Errorf("timeout: %w", context.DeadlineExceeded)); late.Error() != "PostgreSQL has not answered in time" || !errors.Is(late, context.DeadlineExceeded) {
+		t.Errorf("PostgreSQL that hangs: %v", late)
+	}
 	if other := ofPostgres(errors.New("other")); other.Error() != "other" || ofPostgres(nil) != nil {
 		t.Error("what is not about connecting is not PostgreSQL's")
 	}

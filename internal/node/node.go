@@ -279,12 +279,12 @@ func (n *Node) postCharter(ctx context.Context) error {
 }
 
 // work runs fn until stop; an error that is not the end of its context stops the
-// node from being ready.
+// node from being ready. That the ledger has stopped is said by onFail, once.
 func (n *Node) work(ctx context.Context, name string, fn func(context.Context) error) {
 	n.workers.Add(1)
 	go func() {
 		defer n.workers.Done()
-		if err := fn(ctx); err != nil && ctx.Err() == nil {
+		if err := fn(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, ledger.ErrFailed) {
 			n.cfg.Log.Error("a worker has stopped", "worker", name, "error", err)
 			n.fail(fmt.Errorf("%s: %w", name, err))
 		}

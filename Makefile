@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # grpcnotrace leaves out the HTML pages of golang.org/x/net/trace, and with them 5 MB.
 GOFLAGS_BUILD = -trimpath -tags grpcnotrace -ldflags "-s -w -buildid= -X main.version=$(VERSION)"
 
-.PHONY: help build profile test race lint demo demo-seeds witness-matrix witness-model witness-model-race witness-bench lies closure bench-tessera kill-nine cluster-bench power-loss io-errors bit-flips restore-drills planted-bugs fuzz fuzz-corpus bench-engine costs overload reproducible sbom vulncheck clean
+.PHONY: help build profile test race lint demo demo-seeds witness-matrix witness-model witness-model-race witness-bench lies closure bench-tessera kill-nine cluster-model cluster-bench power-loss io-errors bit-flips restore-drills planted-bugs fuzz fuzz-corpus bench-engine costs overload reproducible sbom vulncheck clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -59,6 +59,10 @@ closure: ## compare closures with full replays in WORLDS random worlds of 80 uni
 BENCH ?= --seconds 10 --inflight 4096
 bench-tessera: ## appends beside those of Tessera's POSIX driver, in one run: BENCH="--seconds 10 --inflight 4096"
 	cd bench && go run . $(BENCH)
+
+MODELS ?= 20
+cluster-model: ## campaign: MODELS times (default 20) 1,000 random operations on a Trillian cluster, with a replica, the embedded engine and a model beside it
+	FABTRAIL_CLUSTER_MODEL=$(MODELS) go test -count=1 -timeout 4h -run '^TestModelLong$$' -v ./ledger/trillian
 
 STATEMENTS ?= 40000
 cluster-bench: ## a ledger on a cluster: STATEMENTS appends (default 40,000) beside a plain load in one run; reads of one and two replicas

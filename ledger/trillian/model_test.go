@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"fabtrail.dev/fabtrail/ledger/entry"
 	"fabtrail.dev/fabtrail/ledger/ledgertest"
 	"fabtrail.dev/fabtrail/ledger/trillian"
+	"fabtrail.dev/fabtrail/ledger/trillian/clustertest"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -43,6 +46,9 @@ type follower struct {
 	e      *trillian.Engine
 	r      *ledger.Ledger
 	ops    int
+
+	entries uint64          // that were compared since it was opened
+	told    map[string]bool // receipts
 }
 
 // open opens the replica, once more or for the first time.
@@ -56,6 +62,7 @@ func (f *follower) open() {
 	if f.r, err = ledger.OpenReplica(f.t.Context(), cfg); err != nil {
 		f.t.Fatal(err)
 	}
+	f.entries, f.told = 0, map[string]bool{}
 }
 
 func (f *follower) close() {
@@ -80,7 +87,7 @@ func (f *follower) after(e *trillian.Engine, l *ledger.Ledger, receipts map[stri
 	if err := e.PutNotes(f.t.Context(), []trillian.Note{note}); err != nil {
 		return err
 	}
-	if f.ops++; f.ops%9 == 1 {
+	if f.ops++; f.ops%9 == 1 && f.ops < 100 || f.ops%100 == 1 {
 		f.open()
 	}
 	return f.follow(v, receipts)
@@ -105,19 +112,24 @@ func (f *follower) follow(want *ledger.View, receipts map[string]string) error {
 	if string(got.Checkpoint()) != string(want.Checkpoint()) || got.IndexRoot() != want.IndexRoot() || got.Topics() != want.Topics() {
 		return fmt.Errorf("the replica publishes\n%s\nand not\n%s", got.Checkpoint(), want.Checkpoint())
 	}
-	for i := range want.Size() {
-		a, err := want.Entry(i)
-		b, rerr := got.Entry(i)
+	for ; f.entries < want.Size(); f.entries++ {
+		a, err := want.Entry(f.entries)
+		b, rerr := got.Entry(f.entries)
 		if err != nil || rerr != nil || fmt.Sprint(a) != fmt.Sprint(b) {
-			return fmt.Errorf("entry %d of the replica is another: %w", i, errors.Join(err, rerr))
+			return fmt.Errorf("entry %d of the replica is another: %w", f.entries, errors.Join(err, rerr))
 		}
 	}
 	return f.receipts(receipts)
 }
 
-// receipts holds every receipt of the ledger that signs against the replica's.
+// receipts holds receipts of the ledger that signs against the replica's: each once since
+// that was opened.
 func (f *follower) receipts(want map[string]string) error {
 	for id, receipt := range want {
+		if f.told[id] {
+			continue
+		}
+		f.told[id] = true
 		h, err := entry.ParseHash(id)
 		r, rerr := f.r.Receipt(h)
 		if err != nil || rerr != nil || string(r.Receipt) != receipt {
@@ -131,9 +143,24 @@ func (f *follower) receipts(want map[string]string) error {
 // engine: same seed, same roots, same receipts, over restarts and lost answers; and after
 // each operation a read replica, which is opened anew now and then, and in the end one
 // that has seen nothing before, say the same byte for byte.
-func TestModel(t *testing.T) {
+func TestModel(t *testing.T) { model(t, cluster(t), 11, 60) }
+
+// TestModelLong is TestModel for FABTRAIL_CLUSTER_MODEL seeds of 1,000 operations each.
+func TestModelLong(t *testing.T) {
+	seeds, err := strconv.ParseUint(os.Getenv("FABTRAIL_CLUSTER_MODEL"), 10, 32)
+	if err != nil {
+		t.Skip("a campaign: make cluster-model")
+	}
 	c := cluster(t)
-	const seed, ops = 11, 60
+	for seed := range seeds {
+		size, receipts := model(t, c, 100+seed, 1000)
+		t.Logf("seed %d: 1,000 operations, %d entries, %d receipts: the same on a cluster, on the embedded engine, and on a replica", 100+seed, size, receipts)
+	}
+}
+
+// model returns how many entries and receipts there were.
+func model(t *testing.T, c *clustertest.Cluster, seed uint64, ops int) (size uint64, receipts int) {
+	t.Helper()
 	calls := 0
 	cfg := c.Config(newTree(t, c, origin), origin)
 	ours, theirs := map[string]string{}, map[string]string{}
@@ -181,4 +208,5 @@ func TestModel(t *testing.T) {
 	if len(ours) < ops || fmt.Sprint(ours) != fmt.Sprint(theirs) {
 		t.Fatalf("same seed, other receipts than on the embedded engine (%d and %d)", len(ours), len(theirs))
 	}
+	return f.r.Published().Size(), len(ours)
 }

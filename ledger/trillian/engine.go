@@ -249,7 +249,7 @@ func final(err error) bool {
 		return true
 	}
 	switch status.Code(err) {
-	case codes.NotFound, codes.InvalidArgument, codes.PermissionDenied, codes.Unauthenticated:
+	case codes.NotFound, codes.InvalidArgument, codes.PermissionDenied, codes.Unauthenticated, codes.Unimplemented:
 		return true
 	default:
 		return false

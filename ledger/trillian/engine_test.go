@@ -218,6 +218,12 @@ func TestInitLooksFirst(t *testing.T) {
 	}
 	cfg := c.Config(0, origin)
 	cfg.Postgres = strings.Replace(cfg.Postgres, "/trillian?", "/bystander?", 1)
+	signer := c.Config(0, origin)
+	signer.Addr = c.SignerAddr()
+	had := trees()
+	if _, err := trillian.Init(ctx, signer); err == nil || !strings.Contains(err.Error(), "is it the log signer?") || trees() != had {
+		t.Errorf("the log signer's address: %v; %d trees were made", err, trees()-had)
+	}
 	lost := c.Config(1, origin)
 	if _, err := trillian.Init(ctx, lost); err == nil || !strings.Contains(err.Error(), "no tree 1: is it another one?") || !strings.Contains(err.Error(), "fabtraild migrate") {
 		t.Errorf("a tree that is lost: %v", err)

@@ -40,6 +40,10 @@ func Init(ctx context.Context, cfg Config) (tree int64, err error) {
 		return 0, fmt.Errorf("this database has no tree %d: is it another one? %s", cfg.Tree, wayRefill)
 	}
 	if cfg.Tree == 0 {
+		// The log signer would make a tree, too, and do nothing more with it.
+		if _, err := e.root(ctx); status.Code(err) == codes.Unimplemented {
+			return 0, err
+		}
 		if e.cfg.Tree, err = e.create(ctx); err != nil {
 			return 0, err
 		}

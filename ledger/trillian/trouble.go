@@ -36,9 +36,14 @@ func (c *Config) ofServer(err error) error {
 	switch s.Code() {
 	case codes.Unavailable:
 		words = "the log server at " + c.Addr + " does not answer: " + words
-		if !c.TLS && strings.Contains(words, "server preface") {
+		switch {
+		case strings.Contains(words, "HTTP/1.1 header"):
+			words += " (is this its --http_endpoint, and not its --rpc_endpoint?)"
+		case !c.TLS && strings.Contains(words, "server preface"):
 			words += " (it may want TLS: --trillian-tls)"
 		}
+	case codes.Unimplemented:
+		words = "what answers at " + c.Addr + " is no log server: " + words + " (is it the log signer?)"
 	case codes.DeadlineExceeded:
 		words = "the log server at " + c.Addr + " has not answered in time"
 	case codes.Unknown: // as its own errors are, those of its database

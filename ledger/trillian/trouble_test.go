@@ -43,6 +43,11 @@ func TestWordsOfTrouble(t *testing.T) {
 			"the log server at log.test:8090 does not answer: authentication handshake failed: tls: failed to verify certificate: " +
 				"x509: certificate has expired or is not yet valid: now is after 2026-11-22T11:46:36Z"},
 		{codes.Unavailable, "connection error: desc = not quoted", "the log server at log.test:8090 does not answer: connection error: desc = not quoted"},
+		{codes.Unavailable, `connection error: desc = "error reading server preface: http2: frame too large, note that the frame header looked like an HTTP/1.1 header"`,
+			"the log server at log.test:8090 does not answer: error reading server preface: http2: frame too large, note that the frame header " +
+				"looked like an HTTP/1.1 header (is this its --http_endpoint, and not its --rpc_endpoint?)"},
+		{codes.Unimplemented, "unknown service trillian.TrillianLog",
+			"what answers at log.test:8090 is no log server: unknown service trillian.TrillianLog (is it the log signer?)"},
 		{codes.DeadlineExceeded, "context deadline exceeded", "the log server at log.test:8090 has not answered in time"},
 		{codes.Unknown, "failed to connect to `user=x`: refused", "the log server at log.test:8090 answers: failed to connect to `user=x`: refused"},
 		{codes.NotFound, "no tree", "the log server at log.test:8090 answers: no tree (NotFound)"},

@@ -290,6 +290,9 @@ func (c *Cluster) URI() string { return c.database("trillian") }
 // Addr is the log server's gRPC address.
 func (c *Cluster) Addr() string { return "127.0.0.1:" + strconv.Itoa(c.logPort) }
 
+// SignerAddr is the log signer's gRPC address, which is of no use to anybody but by mistake.
+func (c *Cluster) SignerAddr() string { return "127.0.0.1:" + strconv.Itoa(c.sigPort) }
+
 // Config is what an engine needs to reach the cluster.
 func (c *Cluster) Config(tree int64, origin string) trillian.Config {
 	return trillian.Config{Addr: c.Addr(), Postgres: c.URI(), Tree: tree, Origin: origin}

@@ -193,8 +193,11 @@ func TestCluster(t *testing.T) {
 func faults(t *testing.T, c *clustertest.Cluster) {
 	ctx := patience(t)
 	o := newOnCluster(t, c)
-	run(t, append([]string{"trillian", "init", "--data", o.dir}, o.flags()...)...)
+	if out := run(t, append([]string{"trillian", "init", "--data", o.dir}, o.flags()...)...); !bytes.Contains(out, []byte("fabtraild serve --data "+o.dir)) {
+		t.Errorf("trillian init: %s", out)
+	}
 	o.readTree()
+	o.fails(1, "is in tree "+o.tree+", not in tree 7", append([]string{"trillian", "init", "--data", o.dir, "--tree", "7"}, o.flags()...)...)
 	o.start(ctx)
 	o.enrol(ctx, o.s, o.dir)
 	a, b := o.replica("a"), o.replica("b")

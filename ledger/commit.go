@@ -209,7 +209,7 @@ func (r *recentIDs) get(id entry.Hash) (idAt, bool) {
 func (r *recentIDs) put(id entry.Hash, at idAt) {
 	if r.cur == nil || len(r.cur) >= recentMax {
 		r.base, r.mid = r.mid, at.index
-		r.old, r.cur = r.cur, make(map[entry.Hash]idAt)
+		r.old, r.cur = r.cur, make(map[entry.Hash]idAt, recentMax)
 		if r.old == nil {
 			r.base = at.index
 		}
@@ -220,7 +220,7 @@ func (r *recentIDs) put(id entry.Hash, at idAt) {
 // begin starts a commit of up to n entries at the end of the log, which has first.
 func (d *decider) begin(first uint64, n int) (*commit, *overlay) {
 	d.ahead = slices.DeleteFunc(d.ahead, func(c *commit) bool { return c.visible.Load() })
-	c := &commit{first: first, state: map[string][]byte{}, entries: make([]admitted, 0, n+1)}
+	c := &commit{first: first, state: make(map[string][]byte, 2*n), entries: make([]admitted, 0, n+1)}
 	return c, &overlay{s: d.s, ahead: d.ahead, done: c.state}
 }
 

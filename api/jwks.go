@@ -41,6 +41,10 @@ type Fetch func(ctx context.Context) ([]byte, error)
 // fetch, at most once a minute. It starts no goroutine: the request that finds
 // the copy old fetches a new one while others go on with the old one.
 type JWKS struct {
+	// Trouble, if set, is told why a copy could not be fetched, each time: callers only
+	// learn that there are no keys, as an address of the inside is not theirs to know.
+	Trouble func(error)
+
 	fetch Fetch
 	clock func() time.Time
 
@@ -150,6 +154,9 @@ func (j *JWKS) refresh(ctx context.Context, now time.Time, since looked) {
 	var keys map[string]TokenKey
 	if err == nil {
 		keys, err = ParseJWKS(b)
+	}
+	if err != nil && j.Trouble != nil {
+		j.Trouble(err)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -195,6 +195,28 @@ func TestJWKSRotation(t *testing.T) {
 	has("made up", ErrUnknownKid, 4)
 }
 
+// TestJWKSTrouble: whoever runs the ledger learns why there are no keys, callers do not.
+func TestJWKSTrouble(t *testing.T) {
+	clock := &fakeClock{now: testNow}
+	pub := &publisher{err: errors.New("secret address")}
+	j := NewJWKS(pub.fetch, clock.Now)
+	var told []error
+	j.Trouble = func(err error) { told = append(told, err) }
+	if _, err := j.Key(context.Background(), "a"); !errors.Is(err, ErrNoKeys) || strings.Contains(err.Error(), "secret") || len(told) != 1 || !errors.Is(told[0], pub.err) {
+		t.Errorf("%v; told %v", err, told)
+	}
+	pub.set([]byte("no set"), nil)
+	clock.Add(jwksRetry)
+	if _, err := j.Key(context.Background(), "a"); !errors.Is(err, ErrNoKeys) || len(told) != 2 {
+		t.Errorf("%v; told %v", err, told)
+	}
+	pub.set(jwkSet(t, edJWK(0, "a")), nil)
+	clock.Add(jwksRetry)
+	if _, err := j.Key(context.Background(), "a"); err != nil || len(told) != 2 {
+		t.Errorf("%v; told %v", err, told)
+	}
+}
+
 func TestJWKSWhileTheIssuerIsDown(t *testing.T) {
 	clock := &fakeClock{now: testNow}
 	pub := &publisher{err: errors.New("down")}

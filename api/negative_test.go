@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,8 +33,11 @@ var (
 )
 
 // TestNegative sends every row through a real listener. Afterwards the ledger
-// must be what it was, and the log of the server must not hold a secret.
+// must be what it was, no file may be left, open or in the folder for temporary ones, and
+// the log of the server must not hold a secret.
 func TestNegative(t *testing.T) {
+	temporary := t.TempDir()
+	t.Setenv("TMPDIR", temporary)
 	s := newServer(t, generous)
 	var rows []negative
 	for _, more := range [][]negative{
@@ -44,7 +49,7 @@ func TestNegative(t *testing.T) {
 		t.Errorf("%d rows, want at least 300", len(rows))
 	}
 	doc := description(t)
-	before := s.state()
+	before, open := s.state(), openFiles(t)
 	seen := map[string]bool{}
 	for _, row := range rows {
 		if seen[row.name] {
@@ -74,6 +79,29 @@ func TestNegative(t *testing.T) {
 	if after := s.state(); after != before {
 		t.Errorf("the ledger changed from %q to %q", before, after)
 	}
+	if after := openFiles(t); !slices.Equal(after, open) {
+		t.Errorf("files are open that were not: %q, before %q", after, open)
+	}
+	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
+		t.Errorf("temporary files are left: %v, %v", left, err)
+	}
+}
+
+// openFiles are the files that this process has open, connections and pipes apart; none
+// where the system does not say.
+func openFiles(t *testing.T) (files []string) {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return nil
+	}
+	for _, fd := range fds {
+		if name, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && strings.HasPrefix(name, "/") && !strings.HasPrefix(name, "/proc/") {
+			files = append(files, name)
+		}
+	}
+	slices.Sort(files)
+	return files
 }
 
 func (s *server) negativeBodies() []negative {

@@ -179,10 +179,11 @@ func (l *Ledger) fail(err error) {
 		l.failErr = fmt.Errorf("%w: %w", ErrFailed, err)
 		close(l.failed)
 		l.cancel()
-		l.cfg.Logf("ledger: %v", l.failErr)
-		if l.cfg.OnFail != nil {
-			go l.cfg.OnFail(l.failErr)
+		if l.cfg.OnFail == nil {
+			l.cfg.Logf("ledger: %v", l.failErr)
+			return
 		}
+		go l.cfg.OnFail(l.failErr)
 	})
 }
 

@@ -133,7 +133,7 @@ func (l *Ledger) settle(first uint64, leaves []Leaf) error {
 		if ctx.Err() != nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrGap) || errors.Is(err, ErrBroken) {
 			return fmt.Errorf("engine: entries from %d: %w", first, err)
 		}
-		l.cfg.Logf("ledger: engine: entries from %d: %v; settling", first, err)
+		l.cfg.Logf("ledger: the engine has not confirmed entries from %d on: %v; asking what became of them", first, err)
 		if head, herr := l.seq.Head(ctx); herr == nil && head.Size >= first+uint64(len(leaves)) {
 			return l.readBack(ctx, first, leaves)
 		}

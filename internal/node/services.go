@@ -37,7 +37,9 @@ func (n *Node) newAPI() (*api.API, error) {
 				return nil, err
 			}
 		}
-		other := api.Issuer{Name: n.cfg.Issuer, Keys: api.NewJWKS(fetch, time.Now), Methods: n.cfg.IssuerMethods, Parties: n.cfg.IssuerParties}
+		keys := api.NewJWKS(fetch, time.Now)
+		keys.Trouble = func(err error) { n.quiet.warnf("the keys of token issuer %s: %v", n.cfg.Issuer, err) }
+		other := api.Issuer{Name: n.cfg.Issuer, Keys: keys, Methods: n.cfg.IssuerMethods, Parties: n.cfg.IssuerParties}
 		for _, s := range n.cfg.IssuerScopes {
 			other.Scopes = append(other.Scopes, api.Scope(s))
 		}

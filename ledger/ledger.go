@@ -440,6 +440,10 @@ func (l *Ledger) commitLoop() {
 			l.abandon()
 			return
 		}
+		if l.Err() != nil { // there may be half a commit: nothing is decided over that
+			l.finish(&commit{forced: forced})
+			continue
+		}
 		now := time.Now()
 		waiting, worth := l.queue.look()
 		must := len(forced) > 0 || ending

@@ -35,7 +35,6 @@ func (n *Node) Submit(ctx context.Context, who api.Caller, envelopes [][]byte) [
 // parallel; only what they let through reaches the sequencer, in order.
 func (n *Node) Post(ctx context.Context, who api.Caller, envelopes [][]byte, m api.Meter) []api.Result {
 	results := make([]api.Result, len(envelopes))
-	n.coming.Add(1)
 	items, keys := n.prepare(ctx, who.Party, envelopes, results, m)
 	var subs []ledger.Submission
 	var lines []int
@@ -54,7 +53,6 @@ func (n *Node) Post(ctx context.Context, who api.Caller, envelopes [][]byte, m a
 		lines = append(lines, i)
 		subs = append(subs, p.submission())
 	}
-	n.coming.Add(-1)
 	if len(subs) == 0 {
 		return results
 	}
@@ -93,6 +91,8 @@ const chunk = 64
 // prepare reads and verifies envelopes, when it is the party's turn; element i is nil
 // when results[i].Err says why.
 func (n *Node) prepare(ctx context.Context, party string, envelopes [][]byte, results []api.Result, m api.Meter) ([]*prepared, keyLookup) {
+	n.coming.Add(1)
+	defer n.coming.Add(-1)
 	items := make([]*prepared, len(envelopes))
 	parsed := make([]custody.DSSE, len(envelopes))
 	c := &cashier{n: n, ctx: ctx, meter: m, manifests: once(parsedManifests(n.ledger.Manifest))}

@@ -2,6 +2,8 @@ package ledger_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -60,5 +62,36 @@ func TestWhatIsComingIsWaitedFor(t *testing.T) {
 	}
 	if got := l.Published().Size() - before; got != 3 { // b, c and one index commitment
 		t.Errorf("the log grew by %d, want 3", got)
+	}
+}
+
+// TestNothingKeptOfRepeats: what neither adds nor writes anything is not kept once it is
+// answered, however often somebody asks.
+func TestNothingKeptOfRepeats(t *testing.T) {
+	var full atomic.Bool
+	cfg := config(vfs.NewMem())
+	cfg.DiskFree = func() (uint64, uint64, error) {
+		if full.Load() {
+			return 0, 1 << 40, nil
+		}
+		return 1 << 40, 1 << 40, nil
+	}
+	l := open(t, cfg)
+	one(t, l, "a")
+	one(t, l, "b\nset k v")
+	for range 20 {
+		if r := one(t, l, "a"); !r.Repeat {
+			t.Fatalf("%+v", r)
+		}
+	}
+	full.Store(true)
+	for i := range 20 {
+		if r := l.Append(context.Background(), []ledger.Submission{ledgertest.Submission(fmt.Sprint("late ", i))})[0]; !errors.Is(r.Err, ledger.ErrStorageFull) {
+			t.Fatalf("%+v", r)
+		}
+	}
+	shut(t, l)
+	if n := l.Ahead(); n > 1 {
+		t.Errorf("the writes of %d commits are kept, want those of the last one at most", n)
 	}
 }

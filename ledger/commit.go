@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -57,23 +56,28 @@ type commit struct {
 	items   []*item
 	forced  []chan error // calls of Tick that wait for this commit
 	entries []admitted
-	state   map[string][]byte // what they write; not changed once it is decided
-	index   bool              // the last entry is an index commitment, which the builder adds
-	time    uint64            // of that
+	*writes
+	index bool   // the last entry is an index commitment, which the builder adds
+	time  uint64 // of that
 
 	// Of the builder:
-	tip     *unitindex.Tree
-	head    headRow
-	batch   *pebble.Batch
-	edge    *edge
-	visible atomic.Bool // the database shows what it writes
+	tip   *unitindex.Tree
+	head  headRow
+	batch *pebble.Batch
+	edge  *edge
+}
+
+// writes are what a commit writes to the application's state.
+type writes struct {
+	state   map[string][]byte // not changed once the commit is decided
+	visible atomic.Bool       // in the database
 }
 
 // overlay is the State during one commit: the writes of the entries before, over those of
 // the commits that are still being built, over the database, which shows all others.
 type overlay struct {
 	s       *store
-	ahead   []*commit
+	ahead   []*writes
 	done    map[string][]byte // of submissions accepted in this commit
 	scratch []kv              // of the submission being decided
 	place   map[string]int    // of a key in scratch, once there are many; else nil
@@ -180,7 +184,7 @@ type decider struct {
 	// may be an index commitment itself, which a crash kept from being signed.
 	uncovered bool
 	ids       recentIDs
-	ahead     []*commit // decided, and perhaps not visible in the database
+	ahead     []*writes // of commits that are decided and perhaps not built, in their order
 }
 
 // recentIDs remembers the statements of the newest entries, so that the
@@ -219,8 +223,11 @@ func (r *recentIDs) put(id entry.Hash, at idAt) {
 
 // begin starts a commit of up to n entries at the end of the log, which has first.
 func (d *decider) begin(first uint64, n int) (*commit, *overlay) {
-	d.ahead = slices.DeleteFunc(d.ahead, func(c *commit) bool { return c.visible.Load() })
-	c := &commit{first: first, state: make(map[string][]byte, 2*n), entries: make([]admitted, 0, n+1)}
+	for len(d.ahead) > 0 && d.ahead[0].visible.Load() { // from the front: none is looked up over a later one
+		d.ahead[0] = nil
+		d.ahead = d.ahead[1:]
+	}
+	c := &commit{first: first, writes: &writes{state: make(map[string][]byte, 2*n)}, entries: make([]admitted, 0, n+1)}
 	return c, &overlay{s: d.s, ahead: d.ahead, done: c.state}
 }
 
@@ -232,7 +239,9 @@ func (d *decider) end(c *commit, index bool, now time.Time) {
 		c.index, c.time = true, d.at(c, now).Time
 		d.size, d.time, d.uncovered = d.size+1, c.time, false
 	}
-	d.ahead = append(d.ahead, c)
+	if len(c.state) > 0 {
+		d.ahead = append(d.ahead, c.writes)
+	}
 }
 
 // at is the place of the next entry of the commit.

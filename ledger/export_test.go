@@ -24,6 +24,10 @@ func (l *Ledger) FlipStored(space byte, i uint64) error {
 // are leaf hashes. No commit may be in the making.
 func (l *Ledger) FlipEdge(height, i int) { l.b.edge.tiles[0].nodes[height][i][0] ^= 1 }
 
+// Ahead is the number of commits whose writes are kept beside the database. The ledger
+// is closed.
+func (l *Ledger) Ahead() int { return len(l.d.ahead) }
+
 // WaitFilters returns when both filters have read the database.
 func (l *Ledger) WaitFilters() {
 	for !l.s.known.ready.Load() || !l.s.filled.ready.Load() {

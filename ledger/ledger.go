@@ -448,7 +448,7 @@ func (l *Ledger) commitLoop() {
 		waiting, worth := l.queue.look()
 		must := len(forced) > 0 || ending
 		index := must || now.Sub(indexed) >= l.cfg.PublishEvery || waiting <= l.cfg.MaxBatch && l.alone()
-		if must || worth || waiting > 0 && now.Sub(last) >= company || waiting == 0 && index && l.d.uncovered {
+		if must || worth || waiting > 0 && now.Sub(last) >= company || index && l.d.uncovered {
 			c, err := l.decide(l.queue.take(l.cfg.MaxBatch), index, forced)
 			if err != nil {
 				l.fail(err)
@@ -465,13 +465,20 @@ func (l *Ledger) commitLoop() {
 				l.queue.poke()
 			}
 		}
-		switch {
-		case ending && waiting == 0:
+		if ending && waiting == 0 {
 			return
-		case waiting > 0:
-			timer.Reset(max(company-time.Since(last), 0))
-		case l.d.uncovered:
-			timer.Reset(max(l.cfg.PublishEvery-time.Since(indexed), 0))
+		}
+		wait := time.Duration(-1)
+		if waiting > 0 {
+			wait = max(company-time.Since(last), 0)
+		}
+		if l.d.uncovered {
+			if until := max(l.cfg.PublishEvery-time.Since(indexed), 0); wait < 0 || until < wait {
+				wait = until
+			}
+		}
+		if wait >= 0 {
+			timer.Reset(wait)
 		}
 	}
 }

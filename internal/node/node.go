@@ -225,7 +225,7 @@ func (n *Node) openLedger(ctx context.Context) error {
 	cfg := ledger.Config{
 		Dir: f.ledger(), Folder: string(f), Origin: n.origin, Signer: signer, App: app{},
 		Policy: policy, Past: past, Clock: n.cfg.Clock, CosignWait: n.cfg.CosignWait, Manual: n.cfg.Manual,
-		Logf: n.logf, OnFail: n.onFail, Coming: func() int { return int(n.coming.Load()) },
+		Logf: n.logf, OnFail: n.onFail, Coming: func() int { return int(max(n.coming.Load(), 0)) },
 	}
 	if len(policy.Witnesses()) > 0 {
 		if err := n.guard(signer.VKey(), policy); err != nil {

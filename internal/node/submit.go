@@ -95,7 +95,7 @@ func (n *Node) prepare(ctx context.Context, party string, envelopes [][]byte, re
 	defer n.coming.Add(-1)
 	items := make([]*prepared, len(envelopes))
 	parsed := make([]custody.DSSE, len(envelopes))
-	c := &cashier{n: n, ctx: ctx, meter: m, manifests: once(parsedManifests(n.ledger.Manifest))}
+	c := &cashier{n: n, ctx: ctx, meter: absent{m, n}, manifests: once(parsedManifests(n.ledger.Manifest))}
 	if err := c.envelopes(envelopes); err != nil {
 		return items, refuseAll(results, err)
 	}
@@ -107,7 +107,7 @@ func (n *Node) prepare(ctx context.Context, party string, envelopes [][]byte, re
 		keys.introduce(parsed[from:to])
 	}
 	inTurn := *c
-	inTurn.meter = resting{m, n, party}
+	inTurn.meter = resting{c.meter, n.turns, party}
 	verify := func(from, to int) { inTurn.verify(parsed[from:to], items[from:to], results[from:to], keys) }
 	var err error
 	if len(envelopes) <= chunk { // a goroutine's new stack would cost more

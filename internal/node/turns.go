@@ -117,22 +117,33 @@ func (t *turns) end() {
 	close(first.begin)
 }
 
+// absent is the meter of a call that is on its way to the ledger: while it waits for its
+// party's rate, the ledger does not wait for it. Pieces of one call may wait at once.
+type absent struct {
+	api.Meter
+	n *Node
+}
+
+// Take implements api.Meter.
+func (a absent) Take(ctx context.Context, n int) error {
+	a.n.coming.Add(-1)
+	defer a.n.coming.Add(1)
+	return a.Meter.Take(ctx, n)
+}
+
 // resting is the meter of work that has a processor: it is given back while the meter
-// makes a batch wait, and asked for again with what was paid. Nor does the ledger wait for
-// that batch meanwhile.
+// makes a batch wait, and asked for again with what was paid.
 type resting struct {
 	api.Meter
-	n     *Node
+	turns *turns
 	party string
 }
 
 // Take implements api.Meter.
 func (r resting) Take(ctx context.Context, n int) error {
-	r.n.turns.end()
-	r.n.coming.Add(-1)
+	r.turns.end()
 	err := r.Meter.Take(ctx, n)
-	r.n.coming.Add(1)
 	// Whoever began the work ends it, whatever became of ctx.
-	_ = r.n.turns.begin(context.WithoutCancel(ctx), r.party, n)
+	_ = r.turns.begin(context.WithoutCancel(ctx), r.party, n)
 	return err
 }

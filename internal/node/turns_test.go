@@ -220,7 +220,7 @@ func (slow) Take(context.Context, int) error {
 func TestWaitingForTheRateTakesNoProcessor(t *testing.T) {
 	play(t, 1, func(p *played) {
 		go func() {
-			m := resting{slow{}, &Node{turns: p.turns}, "batch"}
+			m := resting{slow{}, p.turns, "batch"}
 			_ = p.turns.do(context.Background(), "batch", 1, func() { _ = m.Take(context.Background(), 5) })
 		}()
 		synctest.Wait()

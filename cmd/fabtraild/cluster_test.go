@@ -339,7 +339,7 @@ func (o *onCluster) restored(ctx context.Context, r *replica) string {
 	o.more(ctx, 30, func() {})
 	o.holds(ctx)
 	o.follows(ctx, r)
-	seen := o.newest(ctx, o.s)
+	seen, had := o.newest(ctx, o.s), o.reaches(ctx, r)
 	if err := o.cluster.Restore(backup); err != nil {
 		o.t.Fatal(err)
 	}
@@ -358,7 +358,12 @@ func (o *onCluster) restored(ctx context.Context, r *replica) string {
 	o.signer.says(ctx, "PostgreSQL was put back to an older state")
 	o.signer.says(ctx, "start it again")
 	r.says(ctx, "the cluster has less than was published")
-	o.reaches(ctx, r)
+	// What was posted last it may have missed; what it had it goes on serving.
+	if note, err := r.s.Remote.Checkpoint(ctx); err != nil {
+		o.t.Errorf("the replica has stopped serving: %v", err)
+	} else if now, err := r.s.Trust.VerifyNote(note); err != nil || now.Size < had.Size {
+		o.t.Errorf("the replica has less than before: size %d, %v", had.Size, err)
+	}
 	o.fails(3, "was signed", o.serveArgs(o.dir)...)
 	return seen
 }

@@ -17,8 +17,8 @@ import (
 // Four goroutines own its state. The committer decides: decider, queue's consumer
 // side. The builder makes rows, index and tree of what is decided: builder. The sealer
 // makes durable, verifies and signs: sealer. All three take commits in their order. The
-// publisher asks for cosignatures and publishes: notes. What they hand to readers is immutable and reached through the atomic
-// pointers.
+// publisher asks for cosignatures and publishes: notes. What they hand to readers is
+// immutable and reached through the atomic pointers.
 type Ledger struct {
 	cfg  Config
 	c    *core

@@ -3,7 +3,7 @@ package vectors
 import (
 	"bytes"
 	"encoding/binary"
-	"math/bits"
+	"slices"
 	"testing"
 )
 
@@ -19,109 +19,210 @@ func listValue(count uint64, root []byte) data {
 	return sum([]byte("fabtrail/list/v1\n"), u64(count), root)
 }
 
-// span is a perfect subtree of a list: its first element and its size.
-type span struct{ at, size uint64 }
+// block is a perfect subtree of a list: size elements from at on.
+type block struct {
+	at, size uint64
+	hash     data
+}
 
-// spans cuts [from, to) into perfect aligned subtrees, each the largest that fits.
-func spans(from, to uint64) (out []span) {
+// cut and join are those of section 4.
+func cut(from, to uint64) (out []block) {
 	for from < to {
-		size := uint64(1) << (bits.Len64(to-from) - 1)
-		if from > 0 {
-			size = min(size, from&-from)
+		size := uint64(1)
+		for to-from >= 2*size && from%(2*size) == 0 {
+			size *= 2
 		}
-		out = append(out, span{from, size})
+		out = append(out, block{at: from, size: size})
 		from += size
 	}
 	return out
 }
 
-// rangeRoot works the root of a list out of a range proof.
-func rangeRoot(refs []ref, proof []byte) (count uint64, root data, ok bool) {
-	if len(proof) < 24 || len(proof)%32 != 24 {
-		return 0, nil, false
-	}
-	begin, end := binary.BigEndian.Uint64(proof), binary.BigEndian.Uint64(proof[8:])
-	count = binary.BigEndian.Uint64(proof[16:])
-	if begin > end || end > count || uint64(len(refs)) != end-begin || count == 0 || count > 1<<40 {
-		return 0, nil, false
-	}
-	known := map[span]data{}
-	hashes := proof[24:]
-	for _, s := range append(spans(0, begin), spans(end, count)...) {
-		if len(hashes) == 0 {
-			return 0, nil, false
+func join(blocks []block) data {
+	var stack []block
+	for _, b := range blocks {
+		for len(stack) > 0 && stack[len(stack)-1].size == b.size {
+			top := stack[len(stack)-1]
+			stack = stack[:len(stack)-1]
+			b = block{size: 2 * b.size, hash: sum([]byte{1}, top.hash, b.hash)}
 		}
-		known[s], hashes = hashes[:32], hashes[32:]
+		stack = append(stack, b)
 	}
-	for i, r := range refs {
-		if i > 0 && refs[i-1].Index >= r.Index {
-			return 0, nil, false
-		}
-		known[span{begin + uint64(i), 1}] = r.hash()
+	if len(stack) == 0 {
+		return sum()
 	}
-	return count, subtree(known, span{0, count}), len(hashes) == 0
+	h := stack[len(stack)-1].hash
+	for i := len(stack) - 2; i >= 0; i-- {
+		h = sum([]byte{1}, stack[i].hash, h)
+	}
+	return h
 }
 
-func subtree(known map[span]data, s span) data {
-	if h, ok := known[s]; ok {
-		return h
+// aRange is a range proof that was read.
+type aRange struct {
+	begin, end, count uint64
+	left, right       []block
+}
+
+func readRange(b []byte) (p aRange, ok bool) {
+	if len(b) < 24 {
+		return p, false
 	}
-	left := uint64(1) << (bits.Len64(s.size-1) - 1)
-	return sum([]byte{1}, subtree(known, span{s.at, left}), subtree(known, span{s.at + left, s.size - left}))
+	p = aRange{begin: binary.BigEndian.Uint64(b), end: binary.BigEndian.Uint64(b[8:]), count: binary.BigEndian.Uint64(b[16:])}
+	if p.begin > p.end || p.end > p.count || p.count > 1<<62 {
+		return p, false
+	}
+	b = b[24:]
+	p.left, p.right = cut(0, p.begin), cut(p.end, p.count)
+	for _, blocks := range [][]block{p.left, p.right} {
+		for i := range blocks {
+			if len(b) < 32 {
+				return p, false
+			}
+			blocks[i].hash, b = b[:32], b[32:]
+		}
+	}
+	return p, len(b) == 0
+}
+
+// value is that of the list in which refs are the elements [begin, end).
+func (p aRange) value(refs []ref) (data, bool) {
+	if uint64(len(refs)) != p.end-p.begin {
+		return nil, false
+	}
+	all := slices.Clone(p.left)
+	for i, r := range refs {
+		if i > 0 && refs[i-1].Index >= r.Index {
+			return nil, false
+		}
+		all = append(all, block{size: 1, hash: r.hash()})
+	}
+	return listValue(p.count, join(append(all, p.right...))), true
+}
+
+// before is the value of the list of begin elements.
+func (p aRange) before() data { return listValue(p.begin, join(p.left)) }
+
+// inRange verifies a range proof.
+func inRange(value, proof []byte, refs []ref) bool {
+	p, ok := readRange(proof)
+	if !ok {
+		return false
+	}
+	got, ok := p.value(refs)
+	return ok && bytes.Equal(got, value)
+}
+
+// hasGrown verifies a growth proof: refs are what a list of value known has more now.
+func hasGrown(known, value, proof []byte, refs []ref) bool {
+	p, ok := readRange(proof)
+	return ok && p.end == p.count && bytes.Equal(p.before(), known) && inRange(value, proof, refs)
 }
 
 // rangeProof makes the range proof of [begin, end) of a list.
 func rangeProof(refs []ref, begin, end int) data {
-	var leaves []data
+	out := bytes.Join([][]byte{u64(uint64(begin)), u64(uint64(end)), u64(uint64(len(refs)))}, nil)
+	leaves := leavesOf(refs)
+	for _, b := range append(cut(0, uint64(begin)), cut(uint64(end), uint64(len(refs)))...) {
+		out = append(out, merkle(leaves[b.at:b.at+b.size])...)
+	}
+	return out
+}
+
+func leavesOf(refs []ref) (leaves []data) {
 	for _, r := range refs {
 		leaves = append(leaves, r.hash())
 	}
-	out := bytes.Join([][]byte{u64(uint64(begin)), u64(uint64(end)), u64(uint64(len(refs)))}, nil)
-	for _, s := range append(spans(0, uint64(begin)), spans(uint64(end), uint64(len(refs)))...) {
-		out = append(out, merkle(leaves[s.at:s.at+s.size])...)
-	}
-	return out
+	return leaves
+}
+
+func valueOf(refs []ref) data { return listValue(uint64(len(refs)), merkle(leavesOf(refs))) }
+
+// rangeCase is a range proof as the vectors have it.
+type rangeCase struct {
+	Name, Refused, Why       string
+	Refs                     []ref
+	Value, GrowthFrom, Proof data
 }
 
 func TestLists(t *testing.T) {
 	var v struct {
 		Lists []struct {
-			Name        string
-			Refs        []ref
-			Root, Value data
-			Ranges      []struct {
-				Refs  []ref
-				Proof data
-			}
-			Refused []struct {
-				Why   string
-				Refs  []ref
-				Proof data
-			}
+			Name                           string
+			Refs                           []ref
+			Root, Value                    data
+			Ranges, Refused, RefusedGrowth []rangeCase
 		}
+		Long []rangeCase
 	}
 	load(t, "unitindex/lists.json", &v)
+	growths := 0
 	for _, l := range v.Lists {
-		var leaves []data
-		for _, r := range l.Refs {
-			leaves = append(leaves, r.hash())
-		}
-		same(t, l.Name+": root", merkle(leaves), l.Root)
-		same(t, l.Name+": value", listValue(uint64(len(leaves)), merkle(leaves)), l.Value)
-		holds := func(refs []ref, proof []byte) bool {
-			count, root, ok := rangeRoot(refs, proof)
-			return ok && bytes.Equal(listValue(count, root), l.Value)
-		}
+		same(t, l.Name+": root", merkle(leavesOf(l.Refs)), l.Root)
+		same(t, l.Name+": value", valueOf(l.Refs), l.Value)
 		for i, r := range l.Ranges {
-			if !holds(r.Refs, r.Proof) {
+			if !inRange(l.Value, r.Proof, r.Refs) {
 				t.Errorf("%s: range %d does not hold", l.Name, i)
 			}
 			begin := int(binary.BigEndian.Uint64(r.Proof))
 			same(t, l.Name+": range proof", rangeProof(l.Refs, begin, begin+len(r.Refs)), r.Proof)
+			if len(r.GrowthFrom) > 0 {
+				growths++
+				same(t, l.Name+": what it grew from", valueOf(l.Refs[:begin]), r.GrowthFrom)
+				if !hasGrown(r.GrowthFrom, l.Value, r.Proof, r.Refs) {
+					t.Errorf("%s: growth %d does not hold", l.Name, i)
+				}
+			}
 		}
 		for _, r := range l.Refused {
-			if holds(r.Refs, r.Proof) {
+			if inRange(l.Value, r.Proof, r.Refs) {
 				t.Errorf("%s: %s, and it holds", l.Name, r.Why)
+			}
+		}
+		for _, r := range l.RefusedGrowth {
+			if hasGrown(r.GrowthFrom, l.Value, r.Proof, r.Refs) {
+				t.Errorf("%s: %s, and it holds", l.Name, r.Why)
+			}
+		}
+		if len(l.Refs) > 1 && len(l.RefusedGrowth) == 0 {
+			t.Errorf("%s: no growth is refused", l.Name)
+		}
+	}
+	for _, r := range v.Long {
+		ok := inRange(r.Value, r.Proof, r.Refs)
+		if len(r.GrowthFrom) > 0 {
+			growths++
+			ok = ok && hasGrown(r.GrowthFrom, r.Value, r.Proof, r.Refs)
+		}
+		if ok != (r.Refused == "") {
+			t.Errorf("%s: holds is %t", r.Name, ok)
+		}
+	}
+	if growths == 0 || len(v.Long) == 0 {
+		t.Error("nothing grows in the vectors")
+	}
+}
+
+// TestGrowths makes the growth from every beginning of a list and verifies it; with one
+// bit turned, of the proof or of what is known or new, it holds no more.
+func TestGrowths(t *testing.T) {
+	var all []ref
+	for i := range uint64(19) {
+		all = append(all, ref{3 * i, sum([]byte("leaf"), u64(i))})
+	}
+	for begin := range all {
+		added := all[begin:]
+		known, value, proof := valueOf(all[:begin]), valueOf(all), rangeProof(all, begin, len(all))
+		if !hasGrown(known, value, proof, added) {
+			t.Fatalf("the growth from %d entries does not hold", begin)
+		}
+		for what, b := range map[string]data{"what is known": known, "the value": value, "the proof": proof, "a new leaf": added[len(added)-1].Leaf} {
+			for i := range b {
+				b[i] ^= 1 << (i % 8)
+				if hasGrown(known, value, proof, added) {
+					t.Errorf("from %d entries: byte %d of %s altered, and it holds", begin, i, what)
+				}
+				b[i] ^= 1 << (i % 8)
 			}
 		}
 	}

@@ -30,6 +30,9 @@ type statement struct {
 	}
 	PredicateType string
 	Predicate     struct {
+		Authorities []struct{ Key struct{ SPKI []byte } }
+		Operator    struct{ Key struct{ SPKI []byte } }
+
 		Ledger   data
 		Load     string
 		Keys     []struct{ SPKI []byte }
@@ -41,7 +44,10 @@ type statement struct {
 			Unit, Product, Lot string
 			Artefact           struct{ SHA256 string }
 		}
-		Contents   *struct{ Manifest data }
+		Contents *struct {
+			Manifest, Root data
+			Count          uint64
+		}
 		Components []struct{ URI string }
 		Units      []struct{ URI, Load string }
 		Voids      struct{ SHA256 string }

@@ -180,3 +180,35 @@ func oracleRange(refs []Ref, begin, end int) []byte {
 	cover(end, len(refs))
 	return b
 }
+
+// oracleBlock is a subtree of a list: size elements from one on.
+type oracleBlock struct{ from, size uint64 }
+
+// oracleBlocks are the hashes of blocks of a list that is not written out.
+type oracleBlocks map[oracleBlock]entry.Hash
+
+// root is RFC 6962 section 2.1 over a list of which blocks are known.
+func (known oracleBlocks) root(b oracleBlock) entry.Hash {
+	if h, ok := known[b]; ok {
+		return h
+	}
+	k := uint64(1)
+	for 2*k < b.size {
+		k *= 2
+	}
+	l, r := known.root(oracleBlock{b.from, k}), known.root(oracleBlock{b.from + k, b.size - k})
+	return oracleHash([]byte{1}, l[:], r[:])
+}
+
+// oracleCover cuts [from, to) as oracleRange does, for any numbers.
+func oracleCover(from, to uint64) (out []oracleBlock) {
+	for from < to {
+		size := uint64(1)
+		for size < 1<<63 && from%(2*size) == 0 && to-from >= 2*size {
+			size *= 2
+		}
+		out = append(out, oracleBlock{from, size})
+		from += size
+	}
+	return out
+}

@@ -2,6 +2,7 @@ package unitindex
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"flag"
@@ -24,6 +25,19 @@ type vectorRef struct {
 type listVectors struct {
 	Note  string       `json:"note"`
 	Lists []listVector `json:"lists"`
+	Long  []longVector `json:"long"`
+}
+
+// longVector is a proof about a list too long to be written out: the hashes of its
+// blocks are made up. Refused says why it must not be accepted, though its hashes give
+// its value.
+type longVector struct {
+	Name    string      `json:"name"`
+	Refused string      `json:"refused,omitempty"`
+	Value   string      `json:"value"`
+	Refs    []vectorRef `json:"refs"`
+	Growth  string      `json:"growthFrom,omitempty"`
+	Proof   string      `json:"proof"`
 }
 
 type listVector struct {
@@ -33,6 +47,8 @@ type listVector struct {
 	Value   string        `json:"value"`
 	Ranges  []rangeVector `json:"ranges"`
 	Refused []rangeVector `json:"refused"`
+	// RefusedGrowth are proofs that do not show this list to have grown from growthFrom.
+	RefusedGrowth []rangeVector `json:"refusedGrowth,omitempty"`
 }
 
 // rangeVector is a proof for refs against the value of its list; Growth is the
@@ -89,7 +105,7 @@ func makeListVectors() listVectors {
 		v := listVector{Name: c.name, Refs: toVectorRefs(refs), Root: oracleListRoot(refs).String(), Value: oracleListValue(refs).String()}
 		add := func(begin, end int) {
 			r := rangeVector{Refs: toVectorRefs(refs[begin:end]), Proof: hex.EncodeToString(oracleRange(refs, begin, end))}
-			if end == c.n && begin > 0 {
+			if end == c.n {
 				r.Growth = oracleListValue(refs[:begin]).String()
 			}
 			v.Ranges = append(v.Ranges, r)
@@ -126,7 +142,93 @@ func makeListVectors() listVectors {
 			altered[0], altered[1] = altered[1], altered[0]
 			refuse("two entries swapped", altered, good)
 		}
+		v.RefusedGrowth = refusedGrowth(refs)
 		out.Lists = append(out.Lists, v)
+	}
+	out.Long = longVectors()
+	return out
+}
+
+// refusedGrowth lists lies about what a list of two entries or more has grown from.
+func refusedGrowth(refs []Ref) (out []rangeVector) {
+	n := len(refs)
+	if n < 2 {
+		return nil
+	}
+	refuse := func(why string, from entry.Hash, refs []Ref, proof []byte) {
+		out = append(out, rangeVector{Why: why, Refs: toVectorRefs(refs), Growth: from.String(), Proof: hex.EncodeToString(proof)})
+	}
+	begin := n - n/3 - 1 // with several bits set in the longer lists
+	known, added, good := oracleListValue(refs[:begin]), refs[begin:], oracleRange(refs, begin, n)
+	other := append([]Ref{}, refs[:begin]...)
+	other[begin-1].Leaf[31] ^= 1
+	refuse("what is known has another last entry", oracleListValue(other), added, good)
+	refuse("what is known is one entry shorter", oracleListValue(refs[:begin-1]), added, good)
+	refuse("what is known is one entry longer", oracleListValue(refs[:begin+1]), added, good)
+	refuse("what is known is the whole list", oracleListValue(refs), added, good)
+	refuse("the root of what is known stands for its value", oracleListRoot(refs[:begin]), added, good)
+	refuse("the last of what was added is left out", known, added[:len(added)-1], good)
+	refuse("the end is left out of what was added", known, added[:len(added)-1], oracleRange(refs, begin, n-1))
+	refuse("a proof of the whole list", known, refs, oracleRange(refs, 0, n))
+	refuse("a proof of no entries", known, nil, oracleRange(refs, n, n))
+	// A known list that is not the beginning, shown with its own hash as if it were.
+	false1 := bytes.Clone(good)
+	left := oracleRange(other, begin, begin)[24:]
+	copy(false1[24:], left)
+	refuse("another beginning, with its own hashes", oracleListValue(other), added, false1)
+	if len(left) >= 64 {
+		swapped := bytes.Clone(good)
+		copy(swapped[24:], good[56:88])
+		copy(swapped[56:], good[24:56])
+		refuse("two hashes of the beginning swapped", known, added, swapped)
+	}
+	refuse("a hash of the beginning is missing", known, added, append(bytes.Clone(good[:24]), good[56:]...))
+	return out
+}
+
+// longVectors are proofs at the limit of what a list may hold.
+func longVectors() (out []longVector) {
+	const most = uint64(1) << 62
+	for _, c := range []struct {
+		name, refused     string
+		begin, end, count uint64
+	}{
+		{"nothing of the longest list", "", 0, 0, most},
+		{"one entry of the longest list", "", most/2 + 5, most/2 + 6, most},
+		{"the last entry of the longest list", "", most - 1, most, most},
+		{"a long list that grew across a power of two", "", 1<<40 - 1, 1<<40 + 2, 1<<40 + 2},
+		{"a list too long by one", "more than 2^62 entries", 0, 0, most + 1},
+		{"an entry of a list too long by one", "more than 2^62 entries", most, most + 1, most + 1},
+		{"a list of 2^63 entries", "more than 2^62 entries", 1 << 63, 1 << 63, 1 << 63},
+	} {
+		v := longVector{Name: c.name, Refused: c.refused, Refs: []vectorRef{}}
+		known := oracleBlocks{}
+		proof := binary.BigEndian.AppendUint64(nil, c.begin)
+		proof = binary.BigEndian.AppendUint64(proof, c.end)
+		proof = binary.BigEndian.AppendUint64(proof, c.count)
+		cover := func(from, to uint64) {
+			for _, b := range oracleCover(from, to) {
+				known[b] = oracleHash([]byte("made up"), binary.BigEndian.AppendUint64(nil, b.from), binary.BigEndian.AppendUint64(nil, b.size))
+				h := known[b]
+				proof = append(proof, h[:]...)
+			}
+		}
+		cover(0, c.begin)
+		cover(c.end, c.count)
+		for at := c.begin; at < c.end; at++ {
+			ref := Ref{Index: 2*at + 1, Leaf: testValue(at)}
+			known[oracleBlock{at, 1}] = oracleListRoot([]Ref{ref})
+			v.Refs = append(v.Refs, toVectorRefs([]Ref{ref})...)
+		}
+		value := func(count uint64) string {
+			root := known.root(oracleBlock{0, count})
+			return oracleHash([]byte("fabtrail/list/v1\n"), binary.BigEndian.AppendUint64(nil, count), root[:]).String()
+		}
+		v.Value, v.Proof = value(c.count), hex.EncodeToString(proof)
+		if c.end == c.count && c.begin > 0 && c.begin < c.end && c.refused == "" {
+			v.Growth = value(c.begin)
+		}
+		out = append(out, v)
 	}
 	return out
 }
@@ -347,8 +449,28 @@ func TestListVectors(t *testing.T) {
 				t.Errorf("%s: accepted: %s", v.Name, r.Why)
 			}
 		}
+		for _, r := range v.RefusedGrowth {
+			refused++
+			p, err := ParseRangeProof(mustHex(t, r.Proof))
+			if err == nil && VerifyGrowth(mustHash(t, r.Growth), value, p, fromVectorRefs(t, r.Refs)) == nil {
+				t.Errorf("%s: accepted: %s", v.Name, r.Why)
+			}
+		}
 	}
-	if proofs == 0 || refused == 0 {
+	for _, v := range vectors.Long {
+		proofs++
+		p, err := ParseRangeProof(mustHex(t, v.Proof))
+		if err == nil {
+			err = VerifyRange(mustHash(t, v.Value), p, fromVectorRefs(t, v.Refs))
+		}
+		if err == nil && v.Growth != "" {
+			err = VerifyGrowth(mustHash(t, v.Growth), mustHash(t, v.Value), p, fromVectorRefs(t, v.Refs))
+		}
+		if (err == nil) != (v.Refused == "") {
+			t.Errorf("%s: %v", v.Name, err)
+		}
+	}
+	if proofs == 0 || refused == 0 || len(vectors.Long) == 0 {
 		t.Error("the vectors are empty")
 	}
 }

@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # grpcnotrace leaves out the HTML pages of golang.org/x/net/trace, and with them 5 MB.
 GOFLAGS_BUILD = -trimpath -tags grpcnotrace -ldflags "-s -w -buildid= -X main.version=$(VERSION)"
 
-.PHONY: help build profile test race lint demo demo-seeds witness-matrix witness-model witness-model-race witness-bench lies closure bench-tessera kill-nine cluster-model cluster-bench power-loss io-errors bit-flips restore-drills planted-bugs fuzz fuzz-corpus bench-engine costs overload reproducible sbom vulncheck clean
+.PHONY: help build profile test race lint demo demo-seeds witness-matrix witness-model witness-model-race witness-bench lies closure bench-tessera kill-nine cluster-model cluster-bench power-loss io-errors bit-flips index-flips restore-drills planted-bugs fuzz fuzz-corpus bench-engine costs overload reproducible sbom vulncheck clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -84,6 +84,10 @@ io-errors: ## campaign: each write operation fails in each of three ways, and PA
 FLIPS ?= 31
 bit-flips: ## campaign: one flipped bit in every (331/FLIPS)th byte of everything on the disk (FLIPS=331: every byte), and every file damaged as a whole
 	FABTRAIL_CAMPAIGN=$(FLIPS) go test -count=1 -timeout 12h -run '^(TestFlippedBits|TestDamagedFiles)$$' -v ./ledger
+
+ROWSTRIDE ?= 1
+index-flips: ## campaign: every ROWSTRIDE-th bit (default: every bit) of rows of every kind that the index has is flipped
+	FABTRAIL_ROWSTRIDE=$(ROWSTRIDE) go test -count=1 -timeout 12h -run '^TestFlippedIndexRows$$' -v ./ledger
 
 DRILLS ?= 1000
 restore-drills: ## campaign: DRILLS (1,000) careless restores of database, journal, both, whole machine; copies of a running ledger that both go on

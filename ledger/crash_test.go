@@ -116,8 +116,8 @@ func TestPowerLoss(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("power loss: %d operations, %d images, %d of them of a second loss, %d failed",
-		loss.points, loss.images.Load(), loss.again.Load(), loss.failed.Load())
+	t.Logf("power loss: %d operations, %d images, %d of them of a second loss, fsck over %d, %d failed",
+		loss.points, loss.images.Load(), loss.again.Load(), loss.fscked.Load(), loss.failed.Load())
 }
 
 // TestLossWhileTakingOver: a crash kept a commit in the database and not in the
@@ -173,7 +173,8 @@ type powerLoss struct {
 	t                     *testing.T
 	every, n, points      int
 	images, again, failed atomic.Int64
-	end                   time.Time // zero: none
+	fscked                atomic.Int64 // images that fsck ran over, but for those of a second loss
+	end                   time.Time    // zero: none
 }
 
 // enough failures to go on with, or time.
@@ -191,6 +192,11 @@ func (p *powerLoss) run(name string, cfg func(fs vfs.FS, seen *ledgertest.Witnes
 			for i := range work {
 				if p.enough() {
 					continue
+				}
+				// In the tests a part of them, which another seed changes.
+				i.Fsck = p.every == 1 || (i.Point/p.every+i.Percent/50+int(seed))%8 == 0
+				if i.Fsck {
+					p.fscked.Add(1)
 				}
 				if err := p.check(i, cfg, p.images.Add(1)%97 == 7); err != nil {
 					p.failed.Add(1)

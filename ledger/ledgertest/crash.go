@@ -110,6 +110,7 @@ type Image struct {
 	Percent int // of unsynced data that survived
 	FS      *vfs.MemFS
 	Seen    *Witnessed
+	Fsck    bool // run over what the log has left, too
 }
 
 // Camera takes images of a crashable file system before its write operations.
@@ -150,7 +151,7 @@ func (c *Camera) shoot() {
 	for _, p := range []int{0, 50, 100} {
 		// The record first: what is promised after it may or may not be in the image.
 		seen := c.seen.Clone()
-		c.take(Image{c.point, p, c.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: p, RNG: c.rng}), seen})
+		c.take(Image{Point: c.point, Percent: p, FS: c.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: p, RNG: c.rng}), Seen: seen})
 	}
 }
 
@@ -163,7 +164,8 @@ func (c *Camera) Stop() int {
 }
 
 // Check opens an image with cfg and verifies it: nothing promised is lost, no
-// second root at any size, also after the log has gone on. Opening may also be
+// second root at any size, every list and every commitment that stand for the signed
+// and the published size are true, also after the log has gone on. Opening may also be
 // refused with *ledger.NoSign if mayRefuse is set; a plain power loss must not
 // need that.
 func (i Image) Check(cfg func(fs vfs.FS, seen *Witnessed) ledger.Config, mayRefuse bool) error {
@@ -181,7 +183,8 @@ func (i Image) check(fs vfs.FS, cfg func(fs vfs.FS, seen *Witnessed) ledger.Conf
 			err = fmt.Errorf("power lost before operation %d, %d %% of unsynced data kept: %w", i.Point, i.Percent, err)
 		}
 	}()
-	l, err := ledger.Open(context.Background(), cfg(fs, i.Seen))
+	set := cfg(fs, i.Seen)
+	l, err := ledger.Open(context.Background(), set)
 	var refused *ledger.NoSign
 	if errors.As(err, &refused) && mayRefuse {
 		return nil
@@ -189,17 +192,28 @@ func (i Image) check(fs vfs.FS, cfg func(fs vfs.FS, seen *Witnessed) ledger.Conf
 	if err != nil {
 		return err
 	}
+	ierr := wholeIndex(l)
 	// What was durable and not yet promised is signed first.
 	r := l.Append(context.Background(), []ledger.Submission{Submission(fmt.Sprintf("after %d %d\ntopic after", i.Point, i.Percent))})[0]
 	if r.Err == nil {
 		i.Seen.Answer(r)
 		r.Err = i.Seen.Note(l.Published().Checkpoint())
 	}
-	err = errors.Join(r.Err, i.Seen.Verify(l))
-	if _, _, lerr := l.Published().List(Topic("after")); lerr != nil {
-		err = errors.Join(err, lerr)
+	err = errors.Join(ierr, r.Err, i.Seen.Verify(l), wholeIndex(l), l.Close())
+	if err == nil && i.Fsck {
+		return sound(fs, set)
 	}
-	return errors.Join(err, l.Close())
+	return err
+}
+
+// sound says what fsck finds in a ledger that was closed.
+func sound(fs vfs.FS, cfg ledger.Config) error {
+	rep, err := ledger.Fsck(context.Background(), ledger.FsckConfig{Dir: cfg.Dir, Origin: cfg.Origin, Key: cfg.Signer.VKey(), Policy: cfg.Policy,
+		FS: fs, Progress: func(string, uint64, uint64) {}})
+	if err == nil && len(rep.Damage) > 0 {
+		err = fmt.Errorf("fsck: %v", rep.Damage)
+	}
+	return err
 }
 
 // CheckTwice loses the power again while the image is being opened, at every
@@ -212,6 +226,7 @@ func (i Image) CheckTwice(cfg func(fs vfs.FS, seen *Witnessed) ledger.Config, se
 	}
 	cam.Stop()
 	for _, j := range again {
+		j.Fsck = i.Fsck
 		if err := j.Check(cfg, false); err != nil {
 			return len(again), fmt.Errorf("during recovery (first: operation %d, %d %%): %w", i.Point, i.Percent, err)
 		}

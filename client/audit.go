@@ -101,6 +101,11 @@ func parseLine(line EntryLine) (entry.Entry, error) {
 // tile, every index commitment and the root. It returns the first divergence, as
 // a *Divergence, or a summary.
 func Audit(ctx context.Context, log LogReader, at *Seen, cfg ReplayConfig) (Summary, error) {
+	r, err := replay(ctx, log, at, cfg)
+	return r.Summary(), err
+}
+
+func replay(ctx context.Context, log LogReader, at *Seen, cfg ReplayConfig) (*Replayer, error) {
 	same := func(path entry.TilePath, computed []byte) error {
 		served, err := log.Tile(ctx, path)
 		if err != nil {
@@ -122,13 +127,27 @@ func Audit(ctx context.Context, log LogReader, at *Seen, cfg ReplayConfig) (Summ
 		return r.Add(line.Index, e, line.Manifest)
 	})
 	if err != nil {
-		return r.Summary(), err
+		return r, err
 	}
 	// The last tiles first: they tell where a root that differs goes wrong.
 	if err := r.tree.partial(same); err != nil {
-		return r.Summary(), err
+		return r, err
 	}
-	return r.Summary(), r.Check(at.Checkpoint)
+	return r, r.Check(at.Checkpoint)
+}
+
+// audit is Audit of a ledger that can be asked about its index: where the entries alone
+// do not tell what a false commitment is wrong about, the ledger's own proofs do.
+func (t *Trust) audit(ctx context.Context, remote *Remote, at *Seen, cfg ReplayConfig) (Summary, error) {
+	cfg.Charter = t.Ledger
+	log := remote.Log(false)
+	r, err := replay(ctx, log, at, cfg)
+	sum := r.Summary()
+	var d *Divergence
+	if errors.As(err, &d) && d.What == DivergeCommitment && d.Topic == nil && r.claimed != r.index.Tree().Root() {
+		newPursuit(t, remote, log, r, d).run(ctx)
+	}
+	return sum, err
 }
 
 // bundles reads the entry bundles of a log, one at a time, as they are served.
@@ -172,8 +191,7 @@ func (t *Trust) AuditLedger(ctx context.Context, r *Remote, cfg ReplayConfig) (*
 	if err != nil {
 		return nil, Summary{}, fmt.Errorf("checkpoint: %w", err)
 	}
-	cfg.Charter = t.Ledger
-	s, err := Audit(ctx, r.Log(false), seen, cfg)
+	s, err := t.audit(ctx, r, seen, cfg)
 	return seen, s, err
 }
 
@@ -192,8 +210,7 @@ func (v *Verifier) Audit(ctx context.Context, cfg ReplayConfig) (*Seen, Summary,
 	case seen == nil:
 		return nil, Summary{}, fmt.Errorf("checkpoint: %s", rep.Reasons[0].Text)
 	}
-	cfg.Charter = v.Trust.Ledger
-	s, err := Audit(ctx, v.Remote.Log(false), seen, cfg)
+	s, err := v.Trust.audit(ctx, v.Remote, seen, cfg)
 	return seen, s, err
 }
 

@@ -16,10 +16,25 @@ import (
 // Divergence is the first place where a log is not what it claims to be. It is
 // an error that ends a replay.
 type Divergence struct {
-	Index  uint64       // of the entry; the size, when it is about the tree as a whole
-	What   string       // one of the Diverge constants
-	Topic  *entry.Topic // where the index goes wrong, if that could be found
+	Index  uint64 // of the entry; the size, when it is about the tree as a whole
+	What   string // one of the Diverge constants
 	Detail string
+
+	// Of a false index commitment: the first topic whose list it has wrong, if that
+	// could be found, and the first of all that are known, in the order of their entries.
+	Topic  *entry.Topic
+	Topics []entry.Topic
+	// Touched are, if none was found, the first topics that the commitment had to change.
+	Touched []entry.Topic
+}
+
+// maxNamed bounds the topics that a Divergence names.
+const maxNamed = 16
+
+// name sets the topics that are wrong.
+func (d *Divergence) name(topics ...entry.Topic) {
+	d.Topics = topics[:min(len(topics), maxNamed)]
+	d.Topic = &d.Topics[0]
 }
 
 // What a divergence is about.
@@ -102,20 +117,17 @@ type Replayer struct {
 	keys  keyCache
 
 	time       uint64
-	pending    map[entry.Topic]*pendingTopic // since the last commitment
-	committed  bool                          // the last entry is a commitment
+	recent     recent     // since the last commitment that was true
+	roots      []oldRoot  // of commitments, and before them that of no topics
+	claimed    entry.Hash // root in the last commitment
+	lenient    bool       // false commitments do not end the replay any more
+	committed  bool       // the last entry is a commitment
 	statements uint64
 	accused    []Accusation
 	nAccused   uint64
 	findings   [32]byte // running digest
 	nFindings  uint64
 	failed     error
-}
-
-// pendingTopic is a topic whose list grew since the last commitment.
-type pendingTopic struct {
-	before unitindex.List
-	refs   []unitindex.Ref
 }
 
 // NewReplayer returns a Replayer that has seen nothing.
@@ -132,7 +144,7 @@ func NewReplayer(cfg ReplayConfig) *Replayer {
 	if cfg.Tile == nil {
 		cfg.Tile = func(entry.TilePath, []byte) error { return nil }
 	}
-	return &Replayer{cfg: cfg, index: unitindex.NewMemIndex(), pending: map[entry.Topic]*pendingTopic{},
+	return &Replayer{cfg: cfg, index: unitindex.NewMemIndex(), recent: newRecent(0), roots: []oldRoot{{root: unitindex.EmptyRoot()}},
 		keys: keyCache{custody.StateKeys{State: cfg.State}, custody.Keys{}}}
 }
 
@@ -210,72 +222,54 @@ func (r *Replayer) commitment(index uint64, e entry.Entry) error {
 	if err != nil {
 		return err
 	}
-	if root != e.IndexRoot {
+	r.claimed = e.IndexRoot
+	switch {
+	case r.lenient:
+		return nil
+	case root != e.IndexRoot:
 		d.Detail = fmt.Sprintf("the index of entries 0 to %d has root %s, it says %s", index-1, root, e.IndexRoot)
-		d.Topic = r.suspect(e.IndexRoot)
-		if d.Topic != nil {
-			d.Detail += ", which it would have without an entry of one topic"
+		return r.suspect(d)
+	}
+	r.recent = newRecent(index + 1)
+	if r.roots = append(r.roots, oldRoot{at: index, root: root}); len(r.roots) > maxOldRoots {
+		r.roots = slices.Delete(r.roots, 1, 2)
+	}
+	return nil
+}
+
+// suspect says of a false commitment, the last one, what is wrong with it, as far as that
+// follows from the entries.
+func (r *Replayer) suspect(d *Divergence) error {
+	for i, old := range slices.Backward(r.roots) {
+		if old.root != r.claimed || old.after == nil {
+			continue
 		}
+		what := fmt.Sprintf("the commitment at entry %d: nothing that was listed since is in it", old.at)
+		if i == 0 {
+			what = "an index without topics"
+		}
+		d.Detail += ", which is that of " + what
+		others := slices.DeleteFunc(slices.Clone(r.recent.topics), func(t entry.Topic) bool { return t == *old.after })
+		d.name(append([]entry.Topic{*old.after}, others...)...)
 		return d
 	}
-	clear(r.pending)
-	return nil
-}
-
-// maxSuspects bounds the topics that suspect tries.
-const maxSuspects = 4096
-
-// suspect looks for the one topic from whose list the false root leaves out an
-// entry. It knows only the topics that changed since the last commitment.
-func (r *Replayer) suspect(claimed entry.Hash) *entry.Topic {
-	tried := 0
-	for t, p := range r.pending {
-		for leave := range p.refs {
-			if tried++; tried > maxSuspects {
-				return nil
-			}
-			refs := slices.Delete(slices.Clone(p.refs), leave, leave+1)
-			if root, ok := r.rootWith(t, p.before.Append(refs...)); ok && root == claimed {
-				return &t
-			}
-		}
-		if root, ok := r.rootWith(t, p.before); ok && root == claimed {
-			return &t
-		}
-	}
-	return nil
-}
-
-// rootWith is the index root if topic t had list l.
-func (r *Replayer) rootWith(t entry.Topic, l unitindex.List) (entry.Hash, bool) {
-	h := t.Hash()
-	if l.Count() > 0 {
-		tree, err := r.index.Tree().Update(r.index, []unitindex.Change{{Topic: h, Value: l.Value()}})
-		if err != nil {
-			return entry.Hash{}, false
-		}
-		return tree.Root(), true
-	}
-	tree, err := unitindex.Build(without{r.index, h})
+	g, err := r.recent.explain(r.index, r.claimed)
 	if err != nil {
-		return entry.Hash{}, false
+		return err
 	}
-	return tree.Root(), true
-}
-
-// without is rows that lack one topic.
-type without struct {
-	unitindex.Rows
-	topic entry.Hash
-}
-
-func (w without) Scan(prefix entry.Hash, bits int, fn func(topic, value entry.Hash) error) error {
-	return w.Rows.Scan(prefix, bits, func(topic, value entry.Hash) error {
-		if topic == w.topic {
-			return nil
-		}
-		return fn(topic, value)
-	})
+	if g != nil {
+		d.Detail += ", which is that of an index " + g.says
+		d.name(r.recent.among(g.lists)...)
+		return d
+	}
+	d.Detail += ", which no likely change to the lists explains; "
+	if n := len(r.recent.topics); n > 0 {
+		d.Touched = r.recent.topics[:min(n, maxNamed)]
+		d.Detail += fmt.Sprintf("it had to add entries %d to %d, which are listed under %s", r.recent.from, d.Index-1, plural(n, "topic"))
+	} else {
+		d.Detail += "nothing was listed since the commitment before it"
+	}
+	return d
 }
 
 // statement adds an entry with a statement to the index and the state.
@@ -296,11 +290,14 @@ func (r *Replayer) statement(index uint64, e entry.Entry, manifest []byte) error
 	if it.Members, err = r.members(index, st, manifest); err != nil {
 		return err
 	}
-	for _, t := range custody.Topics(r.cfg.State, it) {
-		if err := r.list(t, unitindex.Ref{Index: index, Leaf: e.LeafHash()}); err != nil {
+	topics := custody.Topics(r.cfg.State, it)
+	ref := unitindex.Ref{Index: index, Leaf: e.LeafHash()}
+	for _, t := range topics {
+		if err := r.list(t, ref); err != nil {
 			return err
 		}
 	}
+	r.recent.entries = append(r.recent.entries, listedEntry{index, ref.Leaf, st.Kind, topics})
 	signed, err := custody.Open(custody.DSSE{Payload: env.Payload, Signatures: env.Signatures}, &r.keys)
 	switch {
 	case err != nil:
@@ -377,13 +374,11 @@ func (r *Replayer) members(index uint64, st *custody.Statement, manifest []byte)
 
 func (r *Replayer) list(t entry.Topic, ref unitindex.Ref) error {
 	h := t.Hash()
-	p := r.pending[t]
-	if p == nil {
-		before, _ := r.index.List(h)
-		p = &pendingTopic{before: before}
-		r.pending[t] = p
+	before, _ := r.index.List(h)
+	r.recent.add(t, ref, before)
+	for i := len(r.roots) - 1; i >= 0 && r.roots[i].after == nil; i-- {
+		r.roots[i].after = &t
 	}
-	p.refs = append(p.refs, ref)
 	return r.index.Append(h, ref)
 }
 

@@ -13,6 +13,7 @@ import (
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/custody/rules"
 	"fabtrail.dev/fabtrail/internal/cli"
+	"fabtrail.dev/fabtrail/ledger/entry"
 )
 
 func auditCmd() *cobra.Command {
@@ -25,7 +26,9 @@ func auditCmd() *cobra.Command {
 		Long: `Replay a log from its first entry: every leaf from its cargo, every tile, the root,
 every index commitment, every signature, the state and the findings. It ends with
 one line of digests that another auditor's must equal, or with the first divergence
-and its index. It needs a token with the scope 'audit'. What it audits must be fresh, and
+and its index. Of a false index commitment it names the topics whose lists are wrong:
+from the entries alone where one of the likely changes explains it, else it asks the
+ledger for proofs of its false index. It needs a token with the scope 'audit'. What it audits must be fresh, and
 continue the last checkpoint that was seen (remembered in --state, as by 'verify').
 
 State is kept in memory: about 1 KB for each unit and 300 B for each entry. For
@@ -91,12 +94,41 @@ func cosigners(s *client.Seen) []string {
 	return out
 }
 
+// topicJSON is a topic of the index as --json shows it.
+type topicJSON struct {
+	Kind  entry.TopicKind `json:"kind"`
+	Value string          `json:"value"`
+}
+
+// divergence is a client.Divergence as --json shows it.
+type divergence struct {
+	Index   uint64      `json:"index"`
+	What    string      `json:"what"`
+	Detail  string      `json:"detail"`
+	Topic   *topicJSON  `json:"topic,omitempty"`
+	Topics  []topicJSON `json:"topics,omitempty"`
+	Touched []topicJSON `json:"touched,omitempty"`
+}
+
+func topicsJSON(topics []entry.Topic) (out []topicJSON) {
+	for _, t := range topics {
+		out = append(out, topicJSON(t))
+	}
+	return out
+}
+
 func diverged(c *cobra.Command, sum client.Summary, d *client.Divergence) error {
-	v := map[string]any{"ok": false, "summary": sum, "divergence": map[string]any{"index": d.Index, "what": d.What, "detail": d.Detail, "topic": d.Topic}}
-	if err := cli.Print(c, v, func(w io.Writer) {
+	show := divergence{Index: d.Index, What: d.What, Detail: d.Detail, Topics: topicsJSON(d.Topics), Touched: topicsJSON(d.Touched)}
+	if d.Topic != nil {
+		show.Topic = (*topicJSON)(d.Topic)
+	}
+	if err := cli.Print(c, map[string]any{"ok": false, "summary": sum, "divergence": show}, func(w io.Writer) {
 		fmt.Fprintf(w, "%s at entry %d (%s): %s\n", cli.Colour(w, "red", "DIVERGES"), d.Index, d.What, d.Detail)
-		if d.Topic != nil {
-			fmt.Fprintf(w, "topic  %s\n", d.Topic)
+		for _, t := range d.Topics {
+			fmt.Fprintf(w, "topic  %s\n", t)
+		}
+		for _, t := range d.Touched {
+			fmt.Fprintf(w, "touches  %s\n", t)
 		}
 	}); err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"testing"
 
 	"fabtrail.dev/fabtrail/custody"
@@ -46,10 +47,15 @@ type Log struct {
 	Honest    bool               // whether the index-verifying cosigner agrees to what Publish signs
 	Note      []byte             // the published checkpoint
 	Published uint64
+	false     *falseIndex // what Falsify made of the index
 
 	// Hide, if set, keeps entry n out of the list of a topic: a false index. The
 	// index-verifying cosigner notices, so Honest is to be false.
 	Hide func(n uint64, topic entry.Hash) bool
+	// Falsify, if set, changes the lists that Publish commits to: it gets a copy of the true
+	// ones, to the elements of which it must not write. The view shows what came of it, and
+	// Honest is to be false. At the next Publish it gets the true ones again.
+	Falsify func(lists map[entry.Hash][]unitindex.Ref)
 	// OnPublish, if set, is called after every Publish.
 	OnPublish func()
 }
@@ -141,6 +147,12 @@ func (l *Log) Publish() {
 	l.t.Helper()
 	root, err := l.Index.Commit()
 	l.must(err)
+	if l.false = nil; l.Falsify != nil {
+		l.false = newFalseIndex(l.Refs, l.Falsify)
+		tree, err := unitindex.Build(&l.false.rows)
+		l.must(err)
+		l.false.tree, root = tree, tree.Root()
+	}
 	l.Add(entry.Entry{Class: entry.Index, Covers: uint64(len(l.Entries)), IndexRoot: root}, entry.Hash{})
 	l.Sign()
 	if l.OnPublish != nil {
@@ -182,6 +194,24 @@ func (l *Log) NoteFor(cp checkpoint.Checkpoint, seconds uint64) []byte {
 	return n.Marshal()
 }
 
+// falseIndex is an index of any lists at all.
+type falseIndex struct {
+	lists map[entry.Hash][]unitindex.Ref
+	rows  unitindex.MemRows
+	tree  *unitindex.Tree
+}
+
+func newFalseIndex(lists map[entry.Hash][]unitindex.Ref, falsify func(map[entry.Hash][]unitindex.Ref)) *falseIndex {
+	f := &falseIndex{lists: maps.Clone(lists)}
+	falsify(f.lists)
+	for topic, refs := range f.lists {
+		if len(refs) > 0 {
+			f.rows.Set(topic, unitindex.ListValue(refs))
+		}
+	}
+	return f
+}
+
 // View is the published view; it implements answer.Reader.
 type View struct{ *Log }
 
@@ -214,6 +244,10 @@ func (v View) Consistency(from, to uint64) ([]entry.Hash, error) {
 
 // List implements answer.Reader.
 func (v View) List(topic entry.Hash) ([]unitindex.Ref, unitindex.Proof, error) {
+	if f := v.false; f != nil {
+		p, err := f.tree.Prove(&f.rows, topic)
+		return f.lists[topic], p, err
+	}
 	p, err := v.Index.Prove(topic)
 	return v.Refs[topic], p, err
 }

@@ -258,7 +258,7 @@ var commitmentLies = []commitmentLie{
 	}},
 }
 
-// commit plans a lie about a publication of a tale that was told.
+// plan makes a lie about a publication of a tale that was told.
 func (l commitmentLie) plan(rnd *rand.Rand, honest *answertest.World) *crime {
 	var ends []uint64
 	for i, e := range honest.Entries {
@@ -309,6 +309,7 @@ func TestFalseCommitments(t *testing.T) {
 		serials = append(serials, s)
 	}
 	slices.Sort(serials)
+	lied, verdicts, alone := 0, 0, 0
 	for i, l := range commitmentLies {
 		t.Run(l.name, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(*lieSeed, uint64(i)))
@@ -318,16 +319,23 @@ func TestFalseCommitments(t *testing.T) {
 					t.Fatal("it never fits")
 				}
 				w := c.told(t)
-				for _, serial := range serials {
-					harmedBy(t, w, serial)
+				for j, serial := range serials {
+					if j%raceFactor == i%raceFactor {
+						verdicts += harmedBy(t, w, serial)
+					}
 				}
-				_, alone := replayed(w, ReplayConfig{})
-				c.check(t, w, alone, l.offline)
+				_, err := replayed(w, ReplayConfig{})
+				lied++
+				if c.check(t, err, l.offline) {
+					alone++
+				}
 				_, _, asked := trustOf(t, w.Log).AuditLedger(t.Context(), newFake(t, w).remote(t, Options{}), ReplayConfig{})
-				c.check(t, w, asked, true)
+				c.check(t, asked, true)
 			}
 		})
 	}
+	t.Logf("%d false commitments of %d kinds, each named with a topic, %d from the entries alone; %d verdicts under them",
+		lied, len(commitmentLies), alone, verdicts)
 }
 
 // judgedUnder is the verdict of a fresh client about a unit, from the published view. An
@@ -361,14 +369,16 @@ func ordinaryTrust(t testing.TB, l *answertest.Log) *Trust {
 	return trust
 }
 
-// harmedBy fails the test if a verdict rests on the word of the operator and does not say so.
-func harmedBy(t *testing.T, w *answertest.World, serial string) {
+// harmedBy fails the test if a verdict rests on the word of the operator and does not say so. It
+// returns how many there are.
+func harmedBy(t *testing.T, w *answertest.World, serial string) (verdicts int) {
 	t.Helper()
 	for _, ordinary := range []bool{false, true} {
 		r, err := judgedUnder(t, w, serial, ordinary)
 		if err != nil {
 			continue // the log cannot even make an answer of it
 		}
+		verdicts++
 		if r.Word == custody.Verified || r.Complete {
 			t.Errorf("%s is %s, complete %t", serial, r.Word, r.Complete)
 		}
@@ -376,10 +386,11 @@ func harmedBy(t *testing.T, w *answertest.World, serial string) {
 			t.Errorf("%s claims %q", serial, r.Claim)
 		}
 	}
+	return verdicts
 }
 
-// check holds what an audit says to what was done.
-func (c *crime) check(t *testing.T, w *answertest.World, err error, named bool) {
+// check holds what an audit says to what was done, and reports whether it names a topic.
+func (c *crime) check(t *testing.T, err error, named bool) bool {
 	t.Helper()
 	var d *Divergence
 	if !errors.As(err, &d) || d.What != DivergeCommitment || d.Index != c.to {
@@ -389,7 +400,7 @@ func (c *crime) check(t *testing.T, w *answertest.World, err error, named bool) 
 		if named || len(d.Touched) == 0 {
 			t.Errorf("no topic is named: %v", d)
 		}
-		return
+		return false
 	}
 	if d.Topics[0] != *d.Topic {
 		t.Errorf("topic %s, and topics %v", d.Topic, d.Topics)
@@ -402,5 +413,5 @@ func (c *crime) check(t *testing.T, w *answertest.World, err error, named bool) 
 	if len(d.Topics) != min(len(c.topics), maxNamed) && !strings.Contains(d.Detail, "index without topics") {
 		t.Errorf("%d topics are named, %d have false lists: %v", len(d.Topics), len(c.topics), d)
 	}
-	t.Log(d)
+	return true
 }

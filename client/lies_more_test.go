@@ -4,7 +4,10 @@ import (
 	"cmp"
 	"slices"
 
+	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/custody/answer"
+	"fabtrail.dev/fabtrail/custody/answer/answertest"
+	"fabtrail.dev/fabtrail/ledger/checkpoint"
 	"fabtrail.dev/fabtrail/ledger/entry"
 	"fabtrail.dev/fabtrail/ledger/unitindex"
 )
@@ -45,8 +48,84 @@ func join(a, o *answer.Answer) {
 	slices.SortFunc(a.Entries, func(x, y answer.Entry) int { return cmp.Compare(x.Index, y.Index) })
 }
 
+// components are the topics of an answer that are units other than its own: what was built
+// into it.
+func components(a *answer.Answer) (out []int) {
+	for i, t := range a.Topics {
+		if t.Kind == entry.TopicUnit && t.Value != a.URI {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// misplace shows the answer under a longer tree, signed and cosigned by all, whose last entry is
+// a statement: the commitment stands before it. All else is as it must be.
+func (s *stage) misplace(a *answer.Answer) {
+	tree := append(slices.Clone(s.w.Tree), s.w.Tree[3])
+	size := uint64(len(tree))
+	cp := checkpoint.Checkpoint{Origin: answertest.Origin, Size: size, Root: tree.Root()}
+	a.Checkpoint = string(s.w.NoteFor(cp, s.w.Time/1000))
+	a.Commitment.Hashes = tree.Inclusion(int(size - 2))
+	for i := range a.Entries {
+		a.Entries[i].Hashes = tree.Inclusion(int(a.Entries[i].Index))
+	}
+}
+
 // moreLies mix what is true with what is true elsewhere, or of something else.
 var moreLies = []lie{
+	{"hide-component", func(s *stage, a *answer.Answer) bool {
+		// The statement that built it in, or all that is known of the part itself.
+		parts := components(a)
+		if len(parts) == 0 {
+			return false
+		}
+		if s.IntN(2) == 0 {
+			return hide(custody.KindAssemble).tell(s, a)
+		}
+		i := parts[s.IntN(len(parts))]
+		gone := a.Topics[i].Indexes
+		a.Topics = slices.Delete(a.Topics, i, i+1)
+		for _, n := range gone {
+			if s.IntN(2) == 0 {
+				forget(a, n)
+			}
+		}
+		return true
+	}},
+	{"hide-evidence", func(s *stage, a *answer.Answer) bool {
+		for i := range a.Entries {
+			st := statement(&a.Entries[i])
+			if st == nil || st.Kind != custody.KindFinding {
+				continue
+			}
+			cited := st.Body.(*custody.Finding).Evidence
+			n := cited[s.IntN(len(cited))]
+			gone := func(e answer.Entry) bool { return e.Index == n }
+			if !slices.ContainsFunc(a.Entries, gone) {
+				return false
+			}
+			a.Entries = slices.DeleteFunc(a.Entries, gone)
+			return true
+		}
+		return false
+	}},
+	{"misplaced-commitment", func(s *stage, a *answer.Answer) bool {
+		if s.IntN(2) == 0 {
+			s.misplace(a)
+			return true
+		}
+		// An earlier commitment, with the proof that it is in the tree at its own place.
+		var at []int
+		for i, e := range s.w.Entries[:len(s.w.Entries)-1] {
+			if e.Class == entry.Index {
+				at = append(at, i)
+			}
+		}
+		i := at[s.IntN(len(at))]
+		a.Commitment = &answer.Commitment{Cargo: s.w.Entries[i].Cargo(), Hashes: s.w.Tree.Inclusion(i)}
+		return true
+	}},
 	{"a-word-alone", func(s *stage, a *answer.Answer) bool {
 		*a = answer.Answer{Format: a.Format, URI: a.URI, Form: answer.Status, Word: "verified"}
 		return true

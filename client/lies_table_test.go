@@ -13,8 +13,10 @@ import (
 )
 
 // hide is a lie that leaves out one statement of a kind, everywhere.
-func hide(k custody.Kind) lie {
-	return lie{"hide-" + string(k), func(s *stage, a *answer.Answer) bool {
+func hide(k custody.Kind) lie { return hideAs("hide-"+string(k), k) }
+
+func hideAs(name string, k custody.Kind) lie {
+	return lie{name, func(s *stage, a *answer.Answer) bool {
 		for _, i := range s.Perm(len(a.Entries)) {
 			if st := statement(&a.Entries[i]); st != nil && st.Kind == k {
 				forget(a, a.Entries[i].Index)
@@ -56,10 +58,11 @@ func hideOld(k custody.Kind) lie {
 }
 
 var lies = []lie{
-	hide(custody.KindPack), hide(custody.KindUnpack), hide(custody.KindRecall), hide(custody.KindAssemble), hide(custody.KindHold),
+	hide(custody.KindPack), hide(custody.KindUnpack), hide(custody.KindRecall), hide(custody.KindHold),
 	hide(custody.KindCommission), hide(custody.KindRetire), hide(custody.KindRelease), hide(custody.KindAccept), hide(custody.KindParty),
 	hide(custody.KindVoid), hide(custody.KindProduct), hide(custody.KindSerialBlock), hide(custody.KindCharter),
 	hide(custody.KindFinding), hide(custody.KindRoutePolicy), hideOld(custody.KindFinding),
+	hideAs("hide-revocation", custody.KindKey), hideOld(custody.KindKey), hide(custody.KindIdentity), hideOld(custody.KindIdentity),
 	hideOld(custody.KindRecall), hideOld(custody.KindUnpack), hideOld(custody.KindHold), hideOld(custody.KindCommission),
 	{"drop-entry", func(s *stage, a *answer.Answer) bool {
 		e := s.entry(a)

@@ -30,7 +30,7 @@ func replayed(w *answertest.World, cfg ReplayConfig) (*Replayer, error) {
 // the entry and its topics from the entries alone.
 func TestHiddenEntries(t *testing.T) {
 	honest := tale(t)
-	step := max(1, 6*240*raceFactor / *lieTries)
+	step := max(1, 6*240 / *lieTries)
 	for n := 1; n < len(honest.Entries); n += step {
 		hidden := uint64(n)
 		var topics []entry.Hash

@@ -42,7 +42,7 @@ func TestPursuit(t *testing.T) {
 		{"it proves the false list", func(w *answertest.World, _ *fake, topic entry.Hash) {
 			w.Falsify = forgedLeaf(topic)
 			w.Publish()
-		}, "asked at size 65, the ledger proves another list for unit https://id.gs1.org/01/09506000134352/21/OPEN", false},
+		}, "the ledger proves another list for unit https://id.gs1.org/01/09506000134352/21/OPEN", false},
 		{"it goes on meanwhile", func(w *answertest.World, f *fake, topic entry.Hash) {
 			w.Falsify = forgedLeaf(topic)
 			w.Publish()
@@ -89,7 +89,7 @@ func TestPursuit(t *testing.T) {
 			old = *a
 			w.Falsify = forgedLeaf(topic)
 			w.Publish()
-		}, "it answers at size 63, though it has shown entry 64", true},
+		}, "though it has shown entry", true},
 		{"it answers about another unit", func(w *answertest.World, f *fake, topic entry.Hash) {
 			w.Falsify = forgedLeaf(topic)
 			w.Publish()

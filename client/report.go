@@ -108,21 +108,24 @@ func (r *Report) worsen(code string, w custody.Weight, format string, a ...any) 
 
 // claim says what the proofs amount to.
 func (r *Report) claim(statements int, size uint64) string {
+	carried := r.carried()
 	var s string
-	switch statements {
-	case 0:
+	switch {
+	case statements == 0:
 		s = "There is no statement about this serial"
-	case 1:
+	case statements == 1 && carried == 0:
 		s = "This is the only statement about this serial"
+	case statements == 1:
+		s = "These are the only statement about this serial"
 	default:
 		s = fmt.Sprintf("These are all %d statements about this serial", statements)
 	}
-	switch n := r.carried(); n {
+	switch carried {
 	case 0:
 	case 1:
-		s += ", and the one about what it travelled in,"
+		s += ", and the only one about what it travelled in,"
 	default:
-		s += fmt.Sprintf(", and all %d about what it travelled in,", n)
+		s += fmt.Sprintf(", and all %d about what it travelled in,", carried)
 	}
 	s += " as of entry " + grouped(size-1) + "; "
 	switch n := len(r.AsOf.IndexWitnesses); n {
@@ -132,6 +135,9 @@ func (r *Report) claim(statements int, size uint64) string {
 		s += "checked by 1 index witness, "
 	default:
 		s += fmt.Sprintf("checked by %d index witnesses, ", n)
+	}
+	if r.AsOf.Witnesses == 0 {
+		return s + "cosigned by nobody, as no witness is trusted."
 	}
 	return s + fmt.Sprintf("cosigned by %d of %d.", len(r.AsOf.Cosigners), r.AsOf.Witnesses)
 }

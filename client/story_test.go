@@ -24,6 +24,8 @@ import (
 //	VOIDED    a release of it was taken back
 //	FIRMWARE  its image is recalled
 //	TWIN, TWIN2  one device key under two serials
+//	LEFT      was held by one whose key was stolen and revoked since
+//	REVOKED   its identity was revoked
 //	DIVERTED  released on no lane of its product's route policy; an auditor logged it
 func tale(t testing.TB) *answertest.World {
 	t.Helper()
@@ -44,6 +46,7 @@ func taleOn(l *answertest.Log) *answertest.World {
 	smeared, voided, firmware := w.Commission("SMEARED", "L1"), w.Commission("VOIDED", "L1"), w.Commission("FIRMWARE", "L1")
 	w.Bind("TWIN", "L1")
 	diverted := w.Commission("DIVERTED", "L1")
+	agent, left, revoked := w.Enrol("agent", custody.RoleDistributor), w.Commission("LEFT", "L1"), w.Commission("REVOKED", "L1")
 	w.Publish()
 	w.Assemble(maker, good, many[0])
 	w.Register(good)
@@ -51,6 +54,8 @@ func taleOn(l *answertest.Log) *answertest.World {
 	other := w.Pack(maker, 3, 1, many[3], many[4])
 	pallet := w.Pack(maker, 2, 2, carton, other)
 	w.HandOver(maker, carrier, pallet)
+	w.HandOver(maker, agent, left)
+	w.Register(revoked)
 	w.Publish()
 	w.HandOver(carrier, dist, pallet)
 	w.Unpack(dist, pallet, carton)
@@ -64,6 +69,7 @@ func taleOn(l *answertest.Log) *answertest.World {
 	w.Void(maker, voided, w.Release(maker, carrier, voided))
 	image := entry.StatementID([]byte("image 1"))
 	w.Firmware(maker, firmware, image)
+	w.HandOver(agent, dist, left)
 	w.Publish()
 	w.Clone("CLONED", "L1")
 	w.Claim(w.Parties["stranger"], smeared)
@@ -72,6 +78,8 @@ func taleOn(l *answertest.Log) *answertest.World {
 	w.Recall(custody.ArtefactURIPrefix+image.String(), custody.Selector{Artefact: &d, GTINs: []string{w.GTIN}})
 	w.Recall(w.Lot("L2"), custody.Selector{Lot: w.Lot("L2")})
 	w.Recall(recalled.URI, custody.Selector{Unit: recalled.URI})
+	w.RevokeKey(agent)
+	w.RevokeIdentity(revoked)
 	brand, auditor := w.Parties["brand"], w.Enrol("auditor", custody.RoleAuditor)
 	policy := uint64(len(w.Entries))
 	w.Govern(custody.KindRoutePolicy, w.Product(), &custody.RoutePolicy{Actor: brand.URI, Steps: []custody.RouteStep{
@@ -91,6 +99,7 @@ var taleVerdicts = map[string]custody.Word{
 	"RECALLED": custody.DoNotInstall, "HELD": custody.DoNotInstall, "LIFTED": custody.Verified, "RETIRED": custody.DoNotInstall,
 	"CLONED": custody.DoNotInstall, "SMEARED": custody.VerifiedNote, "VOIDED": custody.VerifiedNote,
 	"FIRMWARE": custody.DoNotInstall, "TWIN": custody.DoNotInstall, "TWIN2": custody.DoNotInstall, "DIVERTED": custody.CheckBeforeUse, "NEVER": custody.NotInLedger,
+	"LEFT": custody.Verified, "REVOKED": custody.DoNotInstall,
 }
 
 func TestVerdictsOfTale(t *testing.T) {

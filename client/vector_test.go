@@ -156,6 +156,11 @@ func writeVectors(t *testing.T) {
 	put("bad-log", "not signed by the log", "LIFTED", tell("unsigned-by-the-log"))
 	put("bad-commitment", "no index commitment", "LIFTED", tell("missing-commitment"))
 	put("bad-forged-commitment", "an index commitment that is not the tree's", "LIFTED", tell("forged-commitment"))
+	put("bad-misplaced-commitment", "the index commitment is not the last entry under the checkpoint", "LIFTED", func(a *answer.Answer, _ *vector) {
+		s.w.Honest = true // even if the index witness were in it
+		s.misplace(a)
+	})
+	put("bad-hidden-revocation", "the revocation of a key left out", "LEFT", tell("hide-revocation"))
 	put("bad-hidden-recall", "a recall left out", "RECALLED", tell("hide-recall"))
 	put("bad-stale-list", "a list and its proof of an earlier size", "CLONED", tell("stale-list"))
 	put("bad-absence", "a unit's absence, with another serial's proof", "LIFTED", tell("absent-form"))

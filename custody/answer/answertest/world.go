@@ -337,6 +337,12 @@ func (w *World) Register(ref custody.UnitRef) {
 	w.note(custody.KindIdentity, w.Parties["registrar"], ref, &custody.Identity{State: "registered"})
 }
 
+// RevokeIdentity ends a unit's identity.
+func (w *World) RevokeIdentity(ref custody.UnitRef) {
+	w.t.Helper()
+	w.note(custody.KindIdentity, w.Parties["registrar"], ref, &custody.Identity{State: "revoked"})
+}
+
 // Install puts a unit into use.
 func (w *World) Install(p *Party, ref custody.UnitRef) {
 	w.t.Helper()

@@ -137,6 +137,10 @@ func makeListVectors() listVectors {
 		over := bytes.Clone(good)
 		over[16] = 0x80
 		refuse("a count above 2^62", part, over)
+		more := bytes.Clone(good)
+		more[15]++
+		more[23]++
+		refuse("an end and a count that are one more than the entries", part, more)
 		if len(part) > 1 {
 			altered = append([]Ref{}, part...)
 			altered[0], altered[1] = altered[1], altered[0]

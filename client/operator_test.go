@@ -61,7 +61,7 @@ func TestHiddenEntries(t *testing.T) {
 		if d.Topic == nil || len(named) != len(topics) || slices.ContainsFunc(topics, func(x entry.Hash) bool { return !named[x] }) {
 			t.Errorf("entry %d hidden from %d topics: replay names %v", n, len(topics), d.Topics)
 		}
-		if !strings.Contains(d.Detail, fmt.Sprintf("without entry %d (", n)) && !strings.Contains(d.Detail, "nothing that was listed since") {
+		if !strings.Contains(d.Detail, fmt.Sprintf("without entry %d (", n)) && !strings.Contains(d.Detail, "without what was listed since: entry "+fmt.Sprint(n)) {
 			t.Errorf("entry %d hidden: %s", n, d.Detail)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/bits"
 	"slices"
 	"strconv"
@@ -277,16 +278,19 @@ func (p *pursuit) instead(t entry.Topic, value entry.Hash) string {
 	if value.IsZero() {
 		return "that there is no list"
 	}
-	if l := p.replay.recent.lists[t]; l != nil {
-		for _, lists := range []func(func(unitindex.List, string) bool){l.near(), l.far(p.replay.recent.entries)} {
-			n := 0
-			for guess, says := range lists {
-				if guess.Count() > 0 && guess.Value() == value {
-					return "the list " + says
-				}
-				if n++; n > maxGuessed {
-					break
-				}
+	l := p.replay.recent.lists[t]
+	if l == nil {
+		whole, _ := p.replay.index.List(t.Hash())
+		l = &grownList{before: whole}
+	}
+	for _, lists := range []iter.Seq2[unitindex.List, string]{l.near(), l.far(p.replay.recent.entries)} {
+		n := 0
+		for guess, says := range lists {
+			if guess.Count() > 0 && guess.Value() == value {
+				return "the list " + says
+			}
+			if n++; n > maxGuessed {
+				break
 			}
 		}
 	}

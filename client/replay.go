@@ -244,7 +244,7 @@ func (r *Replayer) suspect(d *Divergence) error {
 		if old.root != r.claimed || old.after == nil {
 			continue
 		}
-		what := fmt.Sprintf("the commitment at entry %d: nothing that was listed since is in it", old.at)
+		what := fmt.Sprintf("the commitment at entry %d, without what was listed since%s", old.at, r.recent.some(old.at))
 		if i == 0 {
 			what = "an index without topics"
 		}

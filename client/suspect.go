@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/ledger/entry"
@@ -45,6 +46,24 @@ func (s *recent) add(t entry.Topic, ref unitindex.Ref, before unitindex.List) {
 		s.topics = append(s.topics, t)
 	}
 	l.refs = append(l.refs, ref)
+}
+
+// maxTold bounds the entries that some names.
+const maxTold = 4
+
+// some names the first entries, if all since the commitment at entry n are known.
+func (s *recent) some(n uint64) string {
+	if n+1 != s.from || len(s.entries) == 0 {
+		return ""
+	}
+	var told []string
+	for _, e := range s.entries[:min(len(s.entries), maxTold)] {
+		told = append(told, fmt.Sprintf("%d (%s)", e.index, e.kind))
+	}
+	if more := len(s.entries) - len(told); more > 0 {
+		told = append(told, fmt.Sprintf("%d more", more))
+	}
+	return ": entry " + strings.Join(told, ", ")
 }
 
 // oldRoot is the root of an index that was committed to.

@@ -394,8 +394,13 @@ func (t Topic) Hash() Hash {
 	return out
 }
 
-// String returns kind and value, for people.
-func (t Topic) String() string { return string(t.Kind) + " " + t.Value }
+// String returns the kind, and the value if it has one, for people.
+func (t Topic) String() string {
+	if t.Value == "" {
+		return string(t.Kind)
+	}
+	return string(t.Kind) + " " + t.Value
+}
 
 // reader takes big-endian fields off the front of b; after the first error it
 // yields zero values.

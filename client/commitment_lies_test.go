@@ -309,7 +309,7 @@ func TestFalseCommitments(t *testing.T) {
 		serials = append(serials, s)
 	}
 	slices.Sort(serials)
-	lied, verdicts, alone := 0, 0, 0
+	lied, verdicts, alone, asked, questions := 0, 0, 0, 0, 0
 	for i, l := range commitmentLies {
 		t.Run(l.name, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(*lieSeed, uint64(i)))
@@ -329,13 +329,17 @@ func TestFalseCommitments(t *testing.T) {
 				if c.check(t, err, l.offline) {
 					alone++
 				}
-				_, _, asked := trustOf(t, w.Log).AuditLedger(t.Context(), newFake(t, w).remote(t, Options{}), ReplayConfig{})
-				c.check(t, asked, true)
+				f := newFake(t, w)
+				_, _, err = trustOf(t, w.Log).AuditLedger(t.Context(), f.remote(t, Options{}), ReplayConfig{})
+				c.check(t, err, true)
+				if n := f.calls["GET /v1/units/{uri}"]; n > 0 {
+					asked, questions = asked+1, questions+n
+				}
 			}
 		})
 	}
-	t.Logf("%d false commitments of %d kinds, each named with a topic, %d from the entries alone; %d verdicts under them",
-		lied, len(commitmentLies), alone, verdicts)
+	t.Logf("%d false commitments of %d kinds, each named with a topic, %d from the entries alone and %d by %d questions; %d verdicts under them",
+		lied, len(commitmentLies), alone, asked, questions, verdicts)
 }
 
 // judgedUnder is the verdict of a fresh client about a unit, from the published view. An

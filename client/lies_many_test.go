@@ -229,17 +229,18 @@ var packed = []string{"GOOD", "SHIPPED", "RECALLED", "HELD", "LIFTED"}
 // A client that asks about many units in one call never believes what is not true of
 // any of them, whether the server lies in that call alone or again when one unit is
 // asked for by itself.
-func TestLyingServerAboutMany(t *testing.T) {
-	s := newStage(t, *lieSeed)
-	f := newFake(t, s.w)
-	v := verifier(t, s.w.Log, f.remote(t, Options{}))
-	honest := map[string]*Report{}
-	for _, serial := range s.serials {
-		honest[serial] = v.VerifyAnswer(t.Context(), unitURI(serial), s.past[len(s.past)-1][serial])
-	}
+func TestLyingServerAboutMany(t *testing.T) { newAudience(t, false).hearMany(t, *lieTries/2) }
+
+// The same of a client that knows of no index witness, which calls nothing verified or
+// complete besides.
+func TestLyingServerAboutManyBeforeOrdinaryWitnesses(t *testing.T) {
+	newAudience(t, true).hearMany(t, *lieTries/4)
+}
+
+func (c *audience) hearMany(t *testing.T, tries int) {
+	s, v, f, honest := c.stage, c.v, c.f, c.honest
 	single := slices.Concat(lies, moreLies)
 	told, noticed, accepted := map[string]int{}, map[string]int{}, 0
-	tries := *lieTries / 2
 	for n := range tries {
 		serials := slices.Clone(packed)
 		if s.IntN(2) == 0 {
@@ -284,6 +285,9 @@ func TestLyingServerAboutMany(t *testing.T) {
 		}
 		for i, r := range rs {
 			truth := honest[serials[i]]
+			if c.ordinary && (r.Complete || r.Word == custody.Verified) {
+				t.Errorf("seed %d, try %d: %s: %s is %s, complete %t, on the operator's word", *lieSeed, n, l.name, serials[i], r.Word, r.Complete)
+			}
 			switch {
 			case r.URI != unitURI(serials[i]):
 				t.Errorf("seed %d, try %d: %s: report %d is about %s, want %s", *lieSeed, n, l.name, i, r.URI, serials[i])

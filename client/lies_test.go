@@ -209,6 +209,7 @@ func TestLyingServerBeforeOrdinaryWitnesses(t *testing.T) { newAudience(t, true)
 type audience struct {
 	*stage
 	v        *Verifier
+	f        *fake              // where v asks
 	ordinary bool               // it knows of no index witness
 	honest   map[string]*Report // what is true, by serial
 	told     map[string]int     // by lie; below zero: how often it did not fit
@@ -217,8 +218,8 @@ type audience struct {
 
 func newAudience(t *testing.T, ordinary bool) *audience {
 	s := newStage(t, *lieSeed)
-	c := &audience{stage: s, ordinary: ordinary, honest: map[string]*Report{}, told: map[string]int{}, noticed: map[string]int{}}
-	c.v = verifier(t, s.w.Log, newFake(t, s.w).remote(t, Options{}))
+	c := &audience{stage: s, f: newFake(t, s.w), ordinary: ordinary, honest: map[string]*Report{}, told: map[string]int{}, noticed: map[string]int{}}
+	c.v = verifier(t, s.w.Log, c.f.remote(t, Options{}))
 	if ordinary {
 		c.v.Trust = ordinaryTrust(t, s.w.Log)
 	}

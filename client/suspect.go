@@ -101,7 +101,7 @@ func (s *recent) explain(index *unitindex.MemIndex, claimed entry.Hash) (*guess,
 			if spent += s.cost(g.lists); spent > maxGuessed {
 				break
 			}
-			root, err := rootWith(index, g.lists)
+			root, err := rootWith(index.Tree(), index, g.lists)
 			if err != nil {
 				return nil, err
 			}
@@ -122,16 +122,16 @@ func (s *recent) cost(lists map[entry.Topic]unitindex.List) int {
 	return n
 }
 
-// rootWith is the root of an index in which some topics have other lists. Its cost is that
-// of these topics' paths.
-func rootWith(index *unitindex.MemIndex, lists map[entry.Topic]unitindex.List) (entry.Hash, error) {
-	rows := instead{index, map[entry.Hash]unitindex.List{}}
+// rootWith is the root that a tree would have if some of its topics had other lists. Its cost
+// is that of these topics' paths.
+func rootWith(was *unitindex.Tree, of unitindex.Rows, lists map[entry.Topic]unitindex.List) (entry.Hash, error) {
+	rows := instead{of, map[entry.Hash]unitindex.List{}}
 	var touched []entry.Hash
 	for t, l := range lists {
 		h := t.Hash()
 		rows.lists[h], touched = l, append(touched, h)
 	}
-	tree, err := index.Tree().Rebase(rows, touched, 0)
+	tree, err := was.Rebase(rows, touched, 0)
 	if err != nil {
 		return entry.Hash{}, err
 	}

@@ -115,6 +115,24 @@ var commitmentLies = []commitmentLie{
 		c.change(topic, func(refs []unitindex.Ref) []unitindex.Ref { return slices.Delete(refs, at(refs, n), at(refs, n)+1) })
 		return true
 	}},
+	{"hidden-from-several-topics", true, func(rnd *rand.Rand, w *answertest.World, c *crime) bool {
+		n := c.among(rnd)
+		var own []entry.Hash
+		for topic, refs := range w.Refs {
+			if at(refs, n) >= 0 {
+				own = append(own, topic)
+			}
+		}
+		slices.SortFunc(own, byHash)
+		if len(own) < 3 {
+			return false
+		}
+		rnd.Shuffle(len(own), func(i, j int) { own[i], own[j] = own[j], own[i] })
+		for _, topic := range own[:2+rnd.IntN(len(own)-2)] {
+			c.change(topic, func(refs []unitindex.Ref) []unitindex.Ref { return slices.Delete(refs, at(refs, n), at(refs, n)+1) })
+		}
+		return true
+	}},
 	{"two-hidden", true, func(rnd *rand.Rand, w *answertest.World, c *crime) bool {
 		return c.hide(w, c.among(rnd), c.among(rnd))
 	}},
@@ -266,7 +284,7 @@ func (l commitmentLie) plan(rnd *rand.Rand, honest *answertest.World) *crime {
 			ends = append(ends, uint64(i))
 		}
 	}
-	for range 200 {
+	for range 500 {
 		i := rnd.IntN(len(ends))
 		c := &crime{to: ends[i]}
 		if i > 0 {

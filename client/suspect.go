@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"iter"
+	"math/bits"
 	"slices"
 	"strings"
 
@@ -89,7 +90,7 @@ const maxGuessed = 1 << 15
 // guesses are the lies that need no help to be recognised, the likeliest first. Of lies
 // that join two things at will, the first are tried.
 func (s *recent) guesses() []iter.Seq[guess] {
-	return []iter.Seq[guess]{s.hidden, s.inOneList, s.hiddenTopics, s.cutShort, s.hiddenPairs, s.inForeignLists, s.otherLists}
+	return []iter.Seq[guess]{s.hidden, s.inOneList, s.hiddenInPart, s.hiddenTopics, s.cutShort, s.hiddenPairs, s.inForeignLists, s.otherLists}
 }
 
 // explain looks for lists under which the index has the root claimed; index holds the
@@ -171,12 +172,16 @@ func (s *recent) without(entries ...*listedEntry) map[entry.Topic]unitindex.List
 	for _, e := range entries {
 		for _, t := range e.topics {
 			if _, done := lists[t]; !done {
-				l := s.lists[t]
-				lists[t] = l.before.Append(slices.DeleteFunc(slices.Clone(l.refs), func(r unitindex.Ref) bool { return gone[r.Index] })...)
+				lists[t] = s.lists[t].without(func(n uint64) bool { return gone[n] })
 			}
 		}
 	}
 	return lists
+}
+
+// without is the list without some of the entries that were added.
+func (l *grownList) without(gone func(n uint64) bool) unitindex.List {
+	return l.before.Append(slices.DeleteFunc(slices.Clone(l.refs), func(r unitindex.Ref) bool { return gone(r.Index) })...)
 }
 
 // hidden leaves one entry out of all its lists.
@@ -262,6 +267,43 @@ func (l *grownList) far(entries []listedEntry) iter.Seq2[unitindex.List, string]
 				if !yield(l.before.Append(swapped...), fmt.Sprintf("with the leaf of entry %d for that of entry %d", e.index, ref.Index)) {
 					return
 				}
+			}
+		}
+	}
+}
+
+// maxParts bounds the topics of an entry of which hiddenInPart tries all subsets.
+const maxParts = 6
+
+// hiddenInPart leaves one entry out of several of its lists: any of a few, of many all but
+// one.
+func (s *recent) hiddenInPart(yield func(guess) bool) {
+	for i := range s.entries {
+		e := &s.entries[i]
+		n := len(e.topics)
+		if n < 3 {
+			continue // one list or all: tried already
+		}
+		try := func(out func(k int) bool) bool {
+			lists := map[entry.Topic]unitindex.List{}
+			for k, t := range e.topics {
+				if out(k) {
+					lists[t] = s.lists[t].without(func(m uint64) bool { return m == e.index })
+				}
+			}
+			return yield(guess{lists, fmt.Sprintf("without entry %d (%s) in %d of %s", e.index, e.kind, len(lists), plural(n, "list"))})
+		}
+		if n > maxParts {
+			for kept := range e.topics {
+				if !try(func(k int) bool { return k != kept }) {
+					return
+				}
+			}
+			continue
+		}
+		for set := 1; set < 1<<n-1; set++ {
+			if bits.OnesCount(uint(set)) > 1 && !try(func(k int) bool { return set>>k&1 == 1 }) {
+				return
 			}
 		}
 	}

@@ -137,7 +137,8 @@ func replay(ctx context.Context, log LogReader, at *Seen, cfg ReplayConfig) (*Re
 }
 
 // audit is Audit of a ledger that can be asked about its index: where the entries alone
-// do not tell what a false commitment is wrong about, the ledger's own proofs do.
+// do not tell what a false commitment is wrong about, the ledger's own proofs do. cfg.State
+// is then that of the size at which it was asked; the summary is as of the divergence.
 func (t *Trust) audit(ctx context.Context, remote *Remote, at *Seen, cfg ReplayConfig) (Summary, error) {
 	cfg.Charter = t.Ledger
 	log := remote.Log(false)

@@ -26,7 +26,7 @@ const maxPlainNames = 24
 // plainJSON reports whether b is plain JSON that scanJSON accepts in this mode.
 func plainJSON(b []byte, mode scanMode) bool {
 	p := plain{b: b, mode: mode}
-	return p.value("", 0, false) && p.end()
+	return p.value(other, 0, false) && p.end()
 }
 
 // end reports that only white space follows, and that there was not too much.
@@ -92,9 +92,31 @@ func (p *plain) str() (s []byte, ok bool) {
 	return s, p.mode == scanFrame || len(s) <= MaxString
 }
 
-// value reads one value. name is the name that it stands under, "" in an array;
-// depth is that of what it stands in; ext says that this is inside ext.
-func (p *plain) value(name string, depth int, ext bool) bool {
+// under is the name that a value stands under, as far as that says what it may be.
+type under byte
+
+const (
+	other under = iota
+	underSealed
+	underExt
+	underPrev
+)
+
+func underName(name []byte) under {
+	switch string(name) {
+	case "sealed":
+		return underSealed
+	case "ext":
+		return underExt
+	case "prev":
+		return underPrev
+	}
+	return other
+}
+
+// value reads one value. depth is that of what it stands in; ext says that this is
+// inside ext.
+func (p *plain) value(name under, depth int, ext bool) bool {
 	switch c := p.peek(); {
 	case p.at == len(p.b):
 		return false
@@ -102,12 +124,12 @@ func (p *plain) value(name string, depth int, ext bool) bool {
 		s, ok := p.str()
 		return ok && (p.mode != scanPayload || !mayBeAddress(s))
 	case c == '{' || c == '[':
-		if depth >= MaxDepth || p.mode == scanPayload && name == "sealed" && !ext {
+		if depth >= MaxDepth || p.mode == scanPayload && name == underSealed && !ext {
 			return false
 		}
 		p.at++
 		p.tokens += 2 // with the closing one
-		if ext = ext || name == "ext"; c == '{' {
+		if ext = ext || name == underExt; c == '{' {
 			return p.object(depth+1, ext)
 		}
 		return p.array(depth+1, ext)
@@ -118,7 +140,7 @@ func (p *plain) value(name string, depth int, ext bool) bool {
 	case c == 'f':
 		return p.word("false")
 	case c == 'n':
-		return (p.mode != scanPayload || name == "prev") && p.word("null")
+		return (p.mode != scanPayload || name == underPrev) && p.word("null")
 	}
 	return false
 }
@@ -158,7 +180,7 @@ func (p *plain) integer() bool {
 }
 
 func (p *plain) object(depth int, ext bool) bool {
-	return p.members(ext, func(name []byte) bool { return p.value(string(name), depth, ext) })
+	return p.members(ext, func(name []byte) bool { return p.value(underName(name), depth, ext) })
 }
 
 // members reads an object behind its bracket; value reads what stands under a name.
@@ -195,7 +217,7 @@ func (p *plain) array(depth int, ext bool) bool {
 		return true
 	}
 	for {
-		if !p.value("", depth, ext) {
+		if !p.value(other, depth, ext) {
 			return false
 		}
 		if !p.take(',') {
@@ -205,11 +227,12 @@ func (p *plain) array(depth int, ext bool) bool {
 }
 
 // plainStatement reads the frame of a statement of plain spelling; predicate shares
-// memory with payload. ok is false for every other one, good or bad.
-func plainStatement(payload []byte) (w statementWire, ok bool) {
+// memory with payload, and text is the same as a string. ok is false for every other
+// one, good or bad.
+func plainStatement(payload []byte) (w statementWire, text string, ok bool) {
 	p := plain{b: payload, mode: scanPayload}
 	if !p.take('{') {
-		return w, false
+		return w, "", false
 	}
 	p.tokens += 2
 	ok = p.members(false, func(name []byte) (ok bool) {
@@ -226,13 +249,13 @@ func plainStatement(payload []byte) (w statementWire, ok bool) {
 		case "predicate":
 			p.peek()
 			from := p.at
-			ok = p.value("predicate", 1, false)
-			w.Predicate = payload[from:p.at:p.at]
+			ok = p.value(other, 1, false)
+			w.Predicate, text = payload[from:p.at:p.at], p.whole()[from:p.at]
 			return ok
 		}
-		return p.value(string(name), 1, false)
+		return p.value(underName(name), 1, false)
 	})
-	return w, ok && p.end()
+	return w, text, ok && p.end()
 }
 
 // subjects reads a list of one subject.
@@ -249,11 +272,15 @@ func (p *plain) subjects() ([]subjectWire, bool) {
 			s.Digest = map[string]string{}
 			return p.take('{') && p.members(false, func(name []byte) bool {
 				v, ok := p.text()
-				s.Digest[string(name)] = v
+				if string(name) == "sha256" {
+					s.Digest["sha256"] = v
+				} else {
+					s.Digest[string(name)] = v
+				}
 				return ok && !mayBeAddress([]byte(v))
 			})
 		}
-		return p.value(string(name), 3, false)
+		return p.value(underName(name), 3, false)
 	}) && p.take(']')
 	return []subjectWire{s}, ok
 }
@@ -338,10 +365,15 @@ func (p *plain) text() (string, bool) {
 	if !ok {
 		return "", false
 	}
+	return p.whole()[p.at-1-len(s) : p.at-1], true
+}
+
+// whole is b as a string.
+func (p *plain) whole() string {
 	if p.all == "" {
 		p.all = string(p.b)
 	}
-	return p.all[p.at-1-len(s) : p.at-1], true
+	return p.all
 }
 
 func (p *plain) signatures() (out []sigWire, ok bool) {

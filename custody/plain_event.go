@@ -17,10 +17,10 @@ type plainFields interface {
 type others struct{}
 
 // plainEvent reads an event predicate of plain spelling that scanJSON has accepted,
-// if all its fields are of the common kinds. After a false, e and body are in
-// between and must not be used.
-func plainEvent(raw []byte, ledger *string, e *Event, body plainFields) bool {
-	p := plain{b: raw, mode: scanFrame}
+// if all its fields are of the common kinds; text is raw as a string, or empty. After a
+// false, e and body are in between and must not be used.
+func plainEvent(raw []byte, text string, ledger *string, e *Event, body plainFields) bool {
+	p := plain{b: raw, all: text, mode: scanFrame}
 	return p.take('{') && p.members(false, func(name []byte) bool {
 		at := any(ledger)
 		if string(name) != "ledger" {
@@ -36,7 +36,7 @@ func plainEvent(raw []byte, ledger *string, e *Event, body plainFields) bool {
 func (p *plain) into(at any) (ok bool) {
 	switch at := at.(type) {
 	case nil: // unknown fields are ignored
-		return p.value("", 1, false)
+		return p.value(other, 1, false)
 	case *string:
 		*at, ok = p.text()
 		return ok
@@ -45,7 +45,7 @@ func (p *plain) into(at any) (ok bool) {
 	case *jsontext.Value: // it shares memory with what is read
 		p.peek()
 		from := p.at
-		ok = p.value("", 1, true)
+		ok = p.value(other, 1, true)
 		*at = p.b[from:p.at:p.at]
 		return ok
 	case **Chain:

@@ -59,7 +59,10 @@ func checkPlain(t *testing.T, b []byte) (payload, frame bool) {
 			t.Fatalf("mode %d: plain says yes to %q, the strict reader %v", mode, b, err)
 		}
 	}
-	if w, ok := plainStatement(b); ok {
+	if w, text, ok := plainStatement(b); ok {
+		if text != string(w.Predicate) {
+			t.Fatalf("%s: the text of the predicate is %q", b, text)
+		}
 		if !plainJSON(b, scanPayload) {
 			t.Fatalf("the frame of %q is plain, the whole is not", b)
 		}
@@ -97,7 +100,7 @@ func checkPlain(t *testing.T, b []byte) (payload, frame bool) {
 func checkPlainEvent[B any](t *testing.T, b []byte) {
 	t.Helper()
 	var w, want eventWire[B]
-	if !plainEvent(b, &w.Ledger, &w.Event, any(&w.Body).(plainFields)) {
+	if !plainEvent(b, "", &w.Ledger, &w.Event, any(&w.Body).(plainFields)) {
 		return
 	}
 	if err := decodeFields(b, &want, ""); err != nil || !reflect.DeepEqual(w, want) {
@@ -127,7 +130,7 @@ func TestPlainEventsOfVectors(t *testing.T) {
 	for _, s := range plainEvents {
 		var e Event
 		var ledger string
-		if !plainEvent([]byte(s), &ledger, &e, new(Release)) || ledger == "" || e.Chain == nil || e.Where == nil || e.EventID == "" {
+		if !plainEvent([]byte(s), s, &ledger, &e, new(Release)) || ledger == "" || e.Chain == nil || e.Where == nil || e.EventID == "" {
 			t.Errorf("%s: read as %+v of %q", s, e, ledger)
 		}
 	}

@@ -1,7 +1,10 @@
 package custody
 
 import (
+	"bytes"
+	"encoding/hex"
 	"slices"
+	"sync"
 
 	"fabtrail.dev/fabtrail/ledger/entry"
 )
@@ -90,10 +93,55 @@ type KeyState struct {
 
 // LoadKey reads the row of a key.
 func LoadKey(st State, key entry.Hash) (KeyState, bool) {
-	d := readRow(st.Get(string(rowKey) + key.String()))
-	if len(d.b) == 0 {
+	row := st.Get(keyRow(key))
+	if len(row) == 0 {
 		return KeyState{}, false
 	}
+	return readKeys.read(key, row)
+}
+
+func keyRow(key entry.Hash) string {
+	b := [1 + 2*len(key)]byte{byte(rowKey)}
+	hex.Encode(b[1:], key[:])
+	return string(b[:])
+}
+
+// readKeys remembers the rows of keys, which every statement of a key asks for a few
+// times: what is in a row is a function of its bytes.
+var readKeys keyRows
+
+type keyRows struct {
+	sync.RWMutex
+	rows map[entry.Hash]readKey
+}
+
+type readKey struct {
+	row   string
+	state KeyState
+}
+
+func (m *keyRows) read(key entry.Hash, row []byte) (KeyState, bool) {
+	m.RLock()
+	k, ok := m.rows[key]
+	m.RUnlock()
+	if ok && k.row == string(row) {
+		return k.state, true
+	}
+	d := readRow(row)
+	s, ok := d.key()
+	if !ok {
+		return s, false
+	}
+	m.Lock()
+	defer m.Unlock()
+	if m.rows == nil || len(m.rows) >= maxAccepted {
+		m.rows = make(map[entry.Hash]readKey)
+	}
+	m.rows[key] = readKey{d.row, s}
+	return s, true
+}
+
+func (d *rowReader) key() (KeyState, bool) {
 	k := KeyState{SPKI: []byte(d.str()), Party: d.str(), Since: d.num()}
 	switch d.byte() {
 	case 1:
@@ -122,7 +170,7 @@ func (k KeyState) store(st State, key entry.Hash) {
 	w.opt(k.EndedBy)
 	w.str(k.Suspect)
 	w.opt(k.EnrolsID)
-	st.Set(string(rowKey)+key.String(), w.b)
+	st.Set(keyRow(key), w.b)
 }
 
 // StateKeys is the KeyLookup of a State: enrolled keys and those of the
@@ -144,6 +192,9 @@ func (s StateKeys) Key(h entry.Hash) (Key, bool) {
 	}
 	if spki == nil {
 		return Key{}, false
+	}
+	if k, ok := accepted.get(h); ok && bytes.Equal(k.SPKI, spki) {
+		return k, true
 	}
 	k, err := ParseKey(spki)
 	return k, err == nil

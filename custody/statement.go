@@ -26,8 +26,8 @@ type subjectWire struct {
 	Digest map[string]string `json:"digest"`
 }
 
-// decoder reads a predicate's object.
-type decoder func(raw []byte) (predicateWire, error)
+// decoder reads a predicate's object; text is raw as a string, or empty.
+type decoder func(raw []byte, text string) (predicateWire, error)
 
 // predicateWire is a predicate taken apart.
 type predicateWire struct {
@@ -49,16 +49,16 @@ type eventWire[B any] struct {
 	Body   B      `json:",embed"`
 }
 
-func decodeGovernance[B any](raw []byte) (predicateWire, error) {
+func decodeGovernance[B any](raw []byte, _ string) (predicateWire, error) {
 	w := new(governanceWire[B])
 	err := decodeFields(raw, w, "/predicate")
 	return predicateWire{w.Ledger, nil, &w.Body}, err
 }
 
-func decodeEvent[B any](raw []byte) (predicateWire, error) {
+func decodeEvent[B any](raw []byte, text string) (predicateWire, error) {
 	w := new(eventWire[B])
 	if body, ok := any(&w.Body).(plainFields); ok {
-		if plainEvent(raw, &w.Ledger, &w.Event, body) {
+		if plainEvent(raw, text, &w.Ledger, &w.Event, body) {
 			return predicateWire{w.Ledger, &w.Event, &w.Body}, nil
 		}
 		*w = eventWire[B]{}
@@ -105,12 +105,12 @@ func Parse(payload []byte) (*Statement, error) {
 	if n := len(payload); n == 0 || n > entry.MaxPayload {
 		return nil, problem.New("too_large", "", "the payload has %d bytes, want 1 to %d", n, entry.MaxPayload)
 	}
-	w, ok := plainStatement(payload)
+	w, text, ok := plainStatement(payload)
 	if !ok {
 		if _, err := scanJSON(payload, scanPayload); err != nil {
 			return nil, err
 		}
-		w = statementWire{}
+		w, text = statementWire{}, ""
 		if err := decodeFields(payload, &w, ""); err != nil {
 			return nil, err
 		}
@@ -132,7 +132,7 @@ func Parse(payload []byte) (*Statement, error) {
 	if w.Predicate.Kind() != '{' {
 		return nil, problem.New("invalid_statement", "/predicate", "the predicate is missing or is not an object")
 	}
-	p, err := info.decode(w.Predicate)
+	p, err := info.decode(w.Predicate, text)
 	if err != nil {
 		return nil, err
 	}
@@ -170,13 +170,15 @@ func checkSubject(subjects []subjectWire, info *KindInfo) (string, Subjects, err
 		return "", 0, problem.New("invalid_statement", "/subject/0/uri", "%s is not about a %s", info.Kind.Noun(), on).
 			WithHint("its subject is a %s", info.Subjects)
 	}
-	sum := sha256.Sum256([]byte(uri))
-	switch d, ok := digests["sha256"]; {
+	sum := entry.Hash(sha256.Sum256([]byte(uri)))
+	d, ok := digests["sha256"]
+	said, err := entry.ParseHash(d)
+	switch {
 	case !ok || len(digests) != 1:
 		return "", 0, problem.New("invalid_statement", "/subject/0/digest", "the subject's digest set holds sha256 and nothing else")
-	case d != entry.Hash(sum).String():
+	case err != nil || said != sum:
 		return "", 0, problem.New("invalid_statement", "/subject/0/digest/sha256", "the subject's digest is not the SHA-256 of its URI").
-			WithHint("write %s", entry.Hash(sum))
+			WithHint("write %s", sum)
 	}
 	return uri, on, nil
 }

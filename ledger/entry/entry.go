@@ -62,7 +62,11 @@ import (
 type Hash [32]byte
 
 // String returns the digest as 64 lower-case hex digits.
-func (h Hash) String() string { return hex.EncodeToString(h[:]) }
+func (h Hash) String() string {
+	var b [2 * len(h)]byte
+	hex.Encode(b[:], h[:])
+	return string(b[:])
+}
 
 // IsZero reports whether all 32 bytes are zero, which formats use for "none".
 func (h Hash) IsZero() bool { return h == Hash{} }

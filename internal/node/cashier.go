@@ -3,7 +3,9 @@ package node
 import (
 	"context"
 	"crypto/rsa"
+	"errors"
 	"math/bits"
+	"slices"
 
 	"fabtrail.dev/fabtrail/api"
 	"fabtrail.dev/fabtrail/custody"
@@ -63,11 +65,16 @@ func (c *cashier) envelopes(bodies [][]byte) error {
 // checked because the statement brings them. One Ed25519 signature is free: that is
 // a statement as it mostly is.
 func (c *cashier) signatures(st *custody.Statement, with []custody.Key) error {
+	return c.take(unpaid(st, with))
+}
+
+// unpaid is what the signatures of a statement count for beyond being one.
+func unpaid(st *custody.Statement, with []custody.Key) int {
 	sum := len(st.IntroducedKeys()) - 1
 	for _, k := range with {
 		sum += signatureWeight(k)
 	}
-	return c.take(sum)
+	return sum
 }
 
 // members reads the members that a statement speaks of, once they are paid for.
@@ -156,5 +163,55 @@ func (c *cashier) verify(ds []custody.DSSE, items []*prepared, results []api.Res
 			continue
 		}
 		items[i] = &prepared{signed: signed[k], members: ms}
+	}
+}
+
+// opening is the job of reading and verifying one envelope as it mostly is: with one
+// Ed25519 signature, of a statement without members.
+type opening struct {
+	envelope []byte
+	keys     keyLookup
+	reading  *custody.Unverified // nil if the envelope could not be read
+	signed   *custody.Signed
+	err      error
+}
+
+// errSpecial is of envelopes that are not as they mostly are: they are work of their own.
+var errSpecial = errors.New("the envelope has more to be verified")
+
+// read implements job.
+func (o *opening) read() {
+	d, err := custody.ParseDSSE(o.envelope)
+	if err != nil {
+		o.err = err
+		return
+	}
+	ds := []custody.DSSE{d}
+	o.keys.introduce(ds)
+	o.reading = custody.ReadPaid(ds, o.keys, func(_ int, st *custody.Statement, with []custody.Key) error {
+		if _, named := custody.NamedBy(st); named || st.Contents() != nil || unpaid(st, with) > 0 {
+			return errSpecial
+		}
+		return nil
+	})
+}
+
+// finish implements job.
+func (o *opening) finish(others []job) {
+	all := []*opening{o}
+	for _, j := range others {
+		all = append(all, j.(*opening))
+	}
+	all = slices.DeleteFunc(all, func(o *opening) bool { return o.reading == nil })
+	if len(all) > 1 {
+		readings := make([]*custody.Unverified, len(all))
+		for i, o := range all {
+			readings[i] = o.reading
+		}
+		custody.VerifyTogether(readings)
+	}
+	for _, o := range all {
+		signed, errs := o.reading.Verify()
+		o.signed, o.err = signed[0], errs[0]
 	}
 }

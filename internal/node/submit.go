@@ -110,6 +110,19 @@ func (n *Node) prepare(ctx context.Context, party string, envelopes [][]byte, re
 	inTurn.meter = resting{c.meter, n.turns, party}
 	verify := func(from, to int) { inTurn.verify(parsed[from:to], items[from:to], results[from:to], keys) }
 	var err error
+	if len(envelopes) == 1 {
+		o := &opening{envelope: envelopes[0], keys: keys}
+		if err := n.turns.share(ctx, party, work(envelopes), o); err != nil {
+			return items, refuseAll(results, err)
+		}
+		if !errors.Is(o.err, errSpecial) {
+			if results[0].Err = o.err; o.err == nil {
+				items[0] = &prepared{signed: o.signed}
+				keys.introducedBy(items[0])
+			}
+			return items, keys
+		}
+	}
 	if len(envelopes) <= chunk { // a goroutine's new stack would cost more
 		err = n.turns.do(ctx, party, work(envelopes), func() {
 			parse(0, len(envelopes))
@@ -123,11 +136,8 @@ func (n *Node) prepare(ctx context.Context, party string, envelopes [][]byte, re
 	}
 	c.namedBefore(items, results)
 	for _, p := range items {
-		if p == nil {
-			continue
-		}
-		for _, k := range p.signed.Statement.IntroducedKeys() {
-			keys.party[k.Hash] = p.signed.Statement.Subject
+		if p != nil {
+			keys.introducedBy(p)
 		}
 	}
 	return items, keys
@@ -196,6 +206,13 @@ type keyLookup struct {
 	// verified say so, that of the very key among them: else anybody could claim a
 	// foreign key and post what others signed.
 	party map[entry.Hash]string
+}
+
+// introducedBy notes whom the keys of a statement are for, once it is verified.
+func (l keyLookup) introducedBy(p *prepared) {
+	for _, k := range p.signed.Statement.IntroducedKeys() {
+		l.party[k.Hash] = p.signed.Statement.Subject
+	}
 }
 
 func (l keyLookup) Key(h entry.Hash) (custody.Key, bool) {

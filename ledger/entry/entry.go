@@ -77,15 +77,34 @@ func ParseHash(s string) (Hash, error) {
 	if len(s) != 64 {
 		return h, fmt.Errorf("digest has %d characters, want 64 lower-case hex digits", len(s))
 	}
-	for i := range len(s) {
-		c := s[i]
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return h, fmt.Errorf("digest has %q at position %d, want lower-case hex digits", c, i)
-		}
+	bad := byte(0)
+	for i := range h {
+		hi, lo := nibbles[s[2*i]], nibbles[s[2*i+1]]
+		bad |= hi | lo
+		h[i] = hi<<4 | lo
 	}
-	_, err := hex.Decode(h[:], []byte(s))
-	return h, err
+	if bad&notHex == 0 {
+		return h, nil
+	}
+	at := 0
+	for nibbles[s[at]] != notHex {
+		at++
+	}
+	return Hash{}, fmt.Errorf("digest has %q at position %d, want lower-case hex digits", s[at], at)
 }
+
+// nibbles are the values of the lower-case hex digits, notHex those of all other bytes.
+var nibbles = func() (t [256]byte) {
+	for c := range t {
+		t[c] = notHex
+	}
+	for i, c := range []byte("0123456789abcdef") {
+		t[c] = byte(i)
+	}
+	return t
+}()
+
+const notHex = 0x80
 
 // Class says what a leaf commits to; it is a function of the predicate type.
 type Class byte

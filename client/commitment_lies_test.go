@@ -329,6 +329,9 @@ func TestFalseCommitments(t *testing.T) {
 	slices.Sort(serials)
 	lied, verdicts, alone, asked, questions := 0, 0, 0, 0, 0
 	for i, l := range commitmentLies {
+		if raceFactor > 1 && i%3 > 0 {
+			continue // telling and replaying a tale is nearly all curve arithmetic
+		}
 		t.Run(l.name, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(*lieSeed, uint64(i)))
 			for range max(1, *lieTries/1000) {
@@ -356,7 +359,7 @@ func TestFalseCommitments(t *testing.T) {
 			}
 		})
 	}
-	t.Logf("%d false commitments of %d kinds, each named with a topic, %d from the entries alone and %d by %d questions; %d verdicts under them",
+	t.Logf("%d false commitments, of %d kinds at most, each named with a topic, %d from the entries alone and %d by %d questions; %d verdicts under them",
 		lied, len(commitmentLies), alone, asked, questions, verdicts)
 }
 

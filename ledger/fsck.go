@@ -518,6 +518,9 @@ func (r fsckRows) Scan(prefix entry.Hash, bits int, fn func(topic, value entry.H
 	}
 	defer it.Close()
 	for ok := it.SeekGE(keyHash(keyRow, prefix)); ok; ok = it.Next() {
+		if k := it.Key(); len(k) != 33 {
+			return fmt.Errorf("%w: index row with a key of %d bytes", ErrDamaged, len(k))
+		}
 		topic := entry.Hash(it.Key()[1:])
 		if !samePrefix(&topic, &prefix, bits) {
 			break

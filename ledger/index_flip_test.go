@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -146,6 +147,37 @@ func onRows(t testing.TB, fs vfs.FS, fn func(*pebble.DB)) {
 	fn(db)
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestIndexRowsOfOtherLengths puts a row among those of the lists whose key is no topic.
+// Fsck names it, and nothing is served of it.
+func TestIndexRowsOfOtherLengths(t *testing.T) {
+	image := indexImage(t)
+	row := indexRows(t, clone(image))['r'][0]
+	for _, n := range []int{8, 31, 33, 64} {
+		fs := clone(image)
+		onRows(t, fs, func(db *pebble.DB) {
+			if err := db.Set(append([]byte{'r'}, bytes.Repeat([]byte{0x5a}, n)...), row.value, pebble.Sync); err != nil {
+				t.Fatal(err)
+			}
+		})
+		cfg := config(fs)
+		cfg.Logf = func(string, ...any) {}
+		what := fmt.Sprintf("a key of %d bytes", n)
+		rep, err := ledger.Fsck(context.Background(), ledger.FsckConfig{Dir: cfg.Dir, Origin: origin, Key: cfg.Signer.VKey(), FS: fs, Progress: func(string, uint64, uint64) {}})
+		if err != nil || !slices.ContainsFunc(rep.Damage, func(d ledger.Damage) bool { return strings.HasPrefix(d.Class, "index") }) {
+			t.Errorf("%s: fsck says %v, %v", what, rep.Damage, err)
+		}
+		l, err := ledger.Open(context.Background(), cfg)
+		if err != nil {
+			if !errors.Is(err, ledger.ErrDamaged) {
+				t.Errorf("%s: %v", what, err)
+			}
+			continue
+		}
+		indexTrue(t, what, l.Published())
+		_ = l.Close() // what it has met by then it says again
 	}
 }
 

@@ -131,7 +131,7 @@ func (o storeOptions) pebble() *pebble.Options {
 		FS:                          orderFS{o.fs},
 		FormatMajorVersion:          pebble.FormatNewest, // sync offsets in the WAL: a torn tail is told from damage
 		MemTableSize:                o.memTable,
-		MemTableStopWritesThreshold: 3, // one more log file than that is kept to be written again
+		MemTableStopWritesThreshold: 2, // one more log file than that is kept to be written again
 		CacheSize:                   o.cache,
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       64,

@@ -84,6 +84,9 @@ func printBench(w io.Writer, r bench.Result) {
 	row("  latency             %10.1f ms p50, %.1f ms p99 of a call", r.P50, r.P99)
 	row("  alone               %10.2f ms p50 = %.1f x fsync (%.0f us)", r.LoneP50, r.LonePerFsync, r.Fsync)
 	row("  CPU                 %10.1f us each = %.2f signature checks", r.AppendCPU, r.AppendCPU/r.CheckCPU)
+	if r.Others >= 0 {
+		row("  others              %10.0f %% of the processors' time went to other processes and machines", 100*r.Others)
+	}
 	row("start                 %10.0f ms for a log of %d entries, %.0f ms of CPU", r.Start, r.LogBefore, r.StartCPU)
 	row("  after a crash       %10.0f ms, %.0f ms of CPU, with the index from its rows", r.Crash, r.CrashCPU)
 	row("disk                  %10.0f bytes per entry", r.BytesPerEntry)

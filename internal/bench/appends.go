@@ -152,7 +152,7 @@ func (b *bench) run(n *node.Node, pairs [][2]signed) error {
 	times := make([][]time.Duration, workers)
 	errs := make([]error, workers)
 	var wg sync.WaitGroup
-	start, used := time.Now(), cpu()
+	start, used, machine := time.Now(), cpu(), processors()
 	for k := range workers {
 		wg.Go(func() {
 			for !stop.Load() {
@@ -176,6 +176,7 @@ func (b *bench) run(n *node.Node, pairs [][2]signed) error {
 	}
 	wg.Wait()
 	took, spent := time.Since(start), cpu()-used
+	b.res.Others = processors().others(machine, spent)
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}

@@ -79,6 +79,7 @@ type Result struct {
 	CrashCPU  float64 `json:"start_rows_cpu_ms"`
 
 	Seconds  float64 `json:"seconds"` // of the appends
+	Others   float64 `json:"others"`  // share of the processors' time in those seconds that other processes, and other machines on the same host, had; -1 if not known
 	InFlight int     `json:"inflight"`
 	Batch    bool    `json:"batch_verify"`
 	Procs    int     `json:"procs"`

@@ -38,6 +38,26 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// What others had of the processors is what is left of the kernel's figures.
+func TestOthers(t *testing.T) {
+	from := parseStat("cpu  100 0 50 800 50 0 0 0 0 0\ncpu0 1 2 3\n")
+	if want := (jiffies{1000, 850}); from != want {
+		t.Fatalf("got %+v, want %+v", from, want)
+	}
+	now := parseStat("cpu  220 10 60 840 60 0 0 10 0 0\n") // 200 more, 50 of them idle
+	if got := now.others(from, time.Second); got != 0.25 {
+		t.Errorf("got %v, want 0.25", got)
+	}
+	if got := now.others(from, 2*time.Second); got != 0 {
+		t.Errorf("more than there was: got %v, want 0", got)
+	}
+	for _, bad := range []string{"", "cpu 1 2 3", "cpu0 1 2 3 4 5 6 7 8", "cpu a 2 3 4 5 6 7 8"} {
+		if got := now.others(parseStat(bad), time.Second); got != -1 {
+			t.Errorf("%q: got %v, want -1", bad, got)
+		}
+	}
+}
+
 // The table holds medians, by name in the order of the file.
 func TestTable(t *testing.T) {
 	var in strings.Builder

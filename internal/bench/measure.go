@@ -112,3 +112,47 @@ func resident() float64 {
 	}
 	return 0
 }
+
+// jiffies are what the processors of this machine have done since it started, as
+// /proc/stat (proc(5)) counts it; zero where there is no such file.
+type jiffies struct{ all, idle uint64 }
+
+// jiffiesPerS is how the kernel counts for programs, on all architectures that Go has.
+const jiffiesPerS = 100
+
+func processors() jiffies {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return jiffies{}
+	}
+	return parseStat(string(b))
+}
+
+func parseStat(stat string) (j jiffies) {
+	line, _, _ := strings.Cut(stat, "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return jiffies{}
+	}
+	for i, s := range fields[1:9] { // user nice system idle iowait irq softirq steal
+		n, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			return jiffies{}
+		}
+		j.all += n
+		if i == 3 || i == 4 {
+			j.idle += n
+		}
+	}
+	return j
+}
+
+// others is the share of the time since from that neither this process, which used so
+// much, nor nobody had; -1 if that is not known.
+func (j jiffies) others(from jiffies, used time.Duration) float64 {
+	if from.all == 0 || j.all <= from.all || used <= 0 {
+		return -1
+	}
+	all, idle := float64(j.all-from.all), float64(j.idle-from.idle)
+	return max(0, (all-idle-used.Seconds()*jiffiesPerS)/all)
+}

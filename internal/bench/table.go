@@ -23,6 +23,7 @@ var columns = []column{
 	{"x L", func(r Result) float64 { return r.Ratio }, "%.2f"},
 	{"CPU us", func(r Result) float64 { return r.AppendCPU }, "%.1f"},
 	{"in checks", func(r Result) float64 { return r.AppendCPU / r.CheckCPU }, "%.2f"},
+	{"others %", func(r Result) float64 { return 100 * r.Others }, "%.0f"},
 	{"p50 ms", func(r Result) float64 { return r.P50 }, "%.1f"},
 	{"p99 ms", func(r Result) float64 { return r.P99 }, "%.1f"},
 	{"alone in fsyncs", func(r Result) float64 { return r.LonePerFsync }, "%.1f"},

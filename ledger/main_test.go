@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"fabtrail.dev/fabtrail/ledger/ledgertest"
 )
 
 // TestMain keeps rapid's share small (a history opens several databases), and
@@ -16,6 +18,7 @@ func TestMain(m *testing.M) {
 		os.Exit(victim(command))
 	}
 	flag.Parse()
+	ledgertest.Brief = testing.Short()
 	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
 		if err := flag.Set("rapid.checks", fmt.Sprint(15*campaign())); err != nil {
 			panic(err)

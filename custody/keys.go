@@ -89,36 +89,37 @@ func ParseKey(der []byte) (Key, error) {
 	if k.Algorithm() == Ed25519 {
 		k.ed = new(edMemo)
 	}
-	accepted.put(k)
+	accepted.put(hash, k)
 	return k, nil
 }
 
 // accepted remembers keys that ParseKey has checked: the checks are a function of
 // the bytes, which the hash names, and cost more than a signature.
-var accepted keyMemo
+var accepted keyMemo[Key]
 
-// maxAccepted bounds the keys remembered, at 1 KB or less each.
+// maxAccepted bounds what is remembered of keys, at 1 KB or less each.
 const maxAccepted = 4096
 
-type keyMemo struct {
+// keyMemo remembers something of each key, by its hash.
+type keyMemo[V any] struct {
 	sync.RWMutex
-	keys map[entry.Hash]Key
+	keys map[entry.Hash]V
 }
 
-func (m *keyMemo) get(h entry.Hash) (Key, bool) {
+func (m *keyMemo[V]) get(h entry.Hash) (V, bool) {
 	m.RLock()
 	defer m.RUnlock()
-	k, ok := m.keys[h]
-	return k, ok
+	v, ok := m.keys[h]
+	return v, ok
 }
 
-func (m *keyMemo) put(k Key) {
+func (m *keyMemo[V]) put(h entry.Hash, v V) {
 	m.Lock()
 	defer m.Unlock()
 	if m.keys == nil || len(m.keys) >= maxAccepted {
-		m.keys = map[entry.Hash]Key{}
+		m.keys = map[entry.Hash]V{}
 	}
-	m.keys[k.Hash] = k
+	m.keys[h] = v
 }
 
 // NewKey makes a Key of a public key; see ParseKey for what is refused.

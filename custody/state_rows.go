@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/hex"
 	"slices"
-	"sync"
 
 	"fabtrail.dev/fabtrail/ledger/entry"
 )
@@ -97,7 +96,15 @@ func LoadKey(st State, key entry.Hash) (KeyState, bool) {
 	if len(row) == 0 {
 		return KeyState{}, false
 	}
-	return readKeys.read(key, row)
+	if k, ok := readKeys.get(key); ok && k.row == string(row) {
+		return k.state, true
+	}
+	d := readRow(row)
+	k, ok := d.key()
+	if ok {
+		readKeys.put(key, readKey{d.row, k})
+	}
+	return k, ok
 }
 
 func keyRow(key entry.Hash) string {
@@ -108,37 +115,11 @@ func keyRow(key entry.Hash) string {
 
 // readKeys remembers the rows of keys, which every statement of a key asks for a few
 // times: what is in a row is a function of its bytes.
-var readKeys keyRows
-
-type keyRows struct {
-	sync.RWMutex
-	rows map[entry.Hash]readKey
-}
+var readKeys keyMemo[readKey]
 
 type readKey struct {
 	row   string
 	state KeyState
-}
-
-func (m *keyRows) read(key entry.Hash, row []byte) (KeyState, bool) {
-	m.RLock()
-	k, ok := m.rows[key]
-	m.RUnlock()
-	if ok && k.row == string(row) {
-		return k.state, true
-	}
-	d := readRow(row)
-	s, ok := d.key()
-	if !ok {
-		return s, false
-	}
-	m.Lock()
-	defer m.Unlock()
-	if m.rows == nil || len(m.rows) >= maxAccepted {
-		m.rows = make(map[entry.Hash]readKey)
-	}
-	m.rows[key] = readKey{d.row, s}
-	return s, true
 }
 
 func (d *rowReader) key() (KeyState, bool) {

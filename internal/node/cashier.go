@@ -167,10 +167,10 @@ func (c *cashier) verify(ds []custody.DSSE, items []*prepared, results []api.Res
 }
 
 // opening is the job of reading and verifying one envelope as it mostly is: with one
-// Ed25519 signature, of a statement without members.
+// Ed25519 signature, of a statement without members or new keys.
 type opening struct {
 	envelope []byte
-	keys     keyLookup
+	keys     custody.KeyLookup
 	reading  *custody.Unverified // nil if the envelope could not be read
 	signed   *custody.Signed
 	err      error
@@ -186,9 +186,7 @@ func (o *opening) read() {
 		o.err = err
 		return
 	}
-	ds := []custody.DSSE{d}
-	o.keys.introduce(ds)
-	o.reading = custody.ReadPaid(ds, o.keys, func(_ int, st *custody.Statement, with []custody.Key) error {
+	o.reading = custody.ReadPaid([]custody.DSSE{d}, o.keys, func(_ int, st *custody.Statement, with []custody.Key) error {
 		if _, named := custody.NamedBy(st); named || st.Contents() != nil || unpaid(st, with) > 0 {
 			return errSpecial
 		}

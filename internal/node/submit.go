@@ -118,7 +118,6 @@ func (n *Node) prepare(ctx context.Context, party string, envelopes [][]byte, re
 		if !errors.Is(o.err, errSpecial) {
 			if results[0].Err = o.err; o.err == nil {
 				items[0] = &prepared{signed: o.signed}
-				keys.introducedBy(items[0])
 			}
 			return items, keys
 		}
@@ -136,8 +135,11 @@ func (n *Node) prepare(ctx context.Context, party string, envelopes [][]byte, re
 	}
 	c.namedBefore(items, results)
 	for _, p := range items {
-		if p != nil {
-			keys.introducedBy(p)
+		if p == nil {
+			continue
+		}
+		for _, k := range p.signed.Statement.IntroducedKeys() {
+			keys.party[k.Hash] = p.signed.Statement.Subject
 		}
 	}
 	return items, keys
@@ -206,13 +208,6 @@ type keyLookup struct {
 	// verified say so, that of the very key among them: else anybody could claim a
 	// foreign key and post what others signed.
 	party map[entry.Hash]string
-}
-
-// introducedBy notes whom the keys of a statement are for, once it is verified.
-func (l keyLookup) introducedBy(p *prepared) {
-	for _, k := range p.signed.Statement.IntroducedKeys() {
-		l.party[k.Hash] = p.signed.Statement.Subject
-	}
 }
 
 func (l keyLookup) Key(h entry.Hash) (custody.Key, bool) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -66,34 +65,20 @@ func (w *world) listening(cfg Config) (stop func()) {
 }
 
 // say sends a request with the maker's token, and returns status and body.
-func (w *world) say(method, path string, body string) (int, []byte) {
+func (w *world) say(method, path string, body []byte) (int, []byte) {
 	w.t.Helper()
 	token, err := w.folder.Token(makerParty, []string{"custody:write", "custody:read"}, time.Hour)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	req, err := http.NewRequest(method, w.server.URL+path, bytes.NewReader([]byte(body)))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+token)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return resp.StatusCode, b
+	a := w.ask(method, path, token, "", body)
+	return a.status, a.body
 }
 
 // late posts a statement while no witness answers: it is durable, and waits.
 func (w *world) late(envelope []byte) uint64 {
 	w.t.Helper()
-	code, b := w.say("POST", "/v1/statements", string(envelope))
+	code, b := w.say("POST", "/v1/statements", envelope)
 	var a client.Appended
 	if err := json.Unmarshal(b, &a); err != nil || code != http.StatusAccepted || !a.Pending || a.Receipt != "" {
 		w.t.Fatalf("without witnesses a statement is answered with %d %s, %v", code, b, err)
@@ -112,7 +97,7 @@ type shows struct {
 
 func (w *world) shows(units ...int) (s shows) {
 	w.t.Helper()
-	read := func(method, path, body string) []byte {
+	read := func(method, path string, body []byte) []byte {
 		code, b := w.say(method, path, body)
 		if code != http.StatusOK {
 			w.t.Fatalf("%s %s: %d %s", method, path, code, b)
@@ -121,11 +106,11 @@ func (w *world) shows(units ...int) (s shows) {
 	}
 	query := ""
 	for _, n := range units {
-		s.Units = append(s.Units, read("GET", "/v1/units/"+url.PathEscape(unit(n)), ""))
+		s.Units = append(s.Units, read("GET", "/v1/units/"+url.PathEscape(unit(n)), nil))
 		query += fmt.Sprintf(`,{"uri":%q}`, unit(n))
 	}
-	s.Together = read("POST", "/v1/units:check", `{"units":[`+query[1:]+`]}`)
-	s.Checkpoint = read("GET", "/checkpoint", "")
+	s.Together = read("POST", "/v1/units:check", []byte(`{"units":[`+query[1:]+`]}`))
+	s.Checkpoint = read("GET", "/checkpoint", nil)
 	return s
 }
 
@@ -243,7 +228,7 @@ func TestUnitsWhileWitnessesAreSilent(t *testing.T) {
 			t.Errorf("at the same published size another answer:\n%s\n%s", before, after)
 		}
 		says(silent...)
-		if code, b := w.say("GET", fmt.Sprintf("/v1/entries?from=%d", size), ""); bytes.Contains(b, []byte("cargo")) {
+		if code, b := w.say("GET", fmt.Sprintf("/v1/entries?from=%d", size), nil); bytes.Contains(b, []byte("cargo")) {
 			t.Errorf("entries that wait are served: %d %s", code, b)
 		}
 		stop()

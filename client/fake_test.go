@@ -36,15 +36,16 @@ type fake struct {
 	fail    func(http.ResponseWriter) bool // answers instead, when it returns true
 	mangle  func(*Appended)                // lies about statements
 	records map[entry.Hash]*Appended
-	units   func(*answer.Answer) // sees and changes every answer
-	many    func(*answer.Many)   // the same of answers about many units
-	most    int                  // units that fit into one answer; 0: all
-	dropped string               // path of a tile that is not served
-	calls   map[string]int       // requests by method and route
+	units   func(*answer.Answer)    // sees and changes every answer
+	many    func(*answer.Many)      // the same of answers about many units
+	see     func(custody.Item) bool // what readers see of evidence
+	most    int                     // units that fit into one answer; 0: all
+	dropped string                  // path of a tile that is not served
+	calls   map[string]int          // requests by method and route
 }
 
 func newFake(t testing.TB, w *answertest.World) *fake {
-	return &fake{World: w, records: map[entry.Hash]*Appended{}, calls: map[string]int{}}
+	return &fake{World: w, see: all, records: map[entry.Hash]*Appended{}, calls: map[string]int{}}
 }
 
 func (f *fake) remote(t testing.TB, opt Options) *Remote {
@@ -201,7 +202,7 @@ func (f *fake) unit(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err)
 		return
 	}
-	a, _, err := answer.Assemble(f.View(), uri, answer.Options{Have: answer.ParseHave(r.Header.Get(answer.HaveHeader)), Evidence: all})
+	a, _, err := answer.Assemble(f.View(), uri, answer.Options{Have: answer.ParseHave(r.Header.Get(answer.HaveHeader)), Evidence: f.see})
 	if err != nil {
 		refuse(w, err)
 		return
@@ -227,7 +228,7 @@ func (f *fake) checkUnits(w http.ResponseWriter, r *http.Request) {
 	for _, u := range q.Units {
 		uris = append(uris, u.URI)
 	}
-	m, err := answer.AssembleMany(f.View(), uris, answer.Options{Have: answer.ParseHave(r.Header.Get(answer.HaveHeader)), Evidence: all},
+	m, err := answer.AssembleMany(f.View(), uris, answer.Options{Have: answer.ParseHave(r.Header.Get(answer.HaveHeader)), Evidence: f.see},
 		func(i int, _ *custody.History) (string, error) {
 			if q.Units[i].Key == opensNothing {
 				return "known", nil

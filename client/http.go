@@ -10,11 +10,13 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/golang-jwt/jwt/v5"
 
 	"fabtrail.dev/fabtrail/internal/problem"
 	"fabtrail.dev/fabtrail/ledger/entry"
@@ -36,6 +38,8 @@ type Remote struct {
 	base string
 	opt  Options
 	http *http.Client
+
+	auditor bool
 }
 
 // Options adjusts a Remote; the zero value is usable.
@@ -46,8 +50,25 @@ type Options struct {
 	// Sleep waits between tries; nil waits for real. Tests give one that returns
 	// at once.
 	Sleep func(ctx context.Context, d time.Duration) error
+	// Waiting, if set, is told before each wait between tries how long it will be.
+	Waiting func(d time.Duration)
 	// Timeout bounds one try; 0: 60 s.
 	Timeout time.Duration
+}
+
+// audits reports whether the reader may see all that is restricted.
+func (r *Remote) audits() bool { return r != nil && r.auditor }
+
+// auditor reads whether a token has the scope audit: nothing that is restricted is then
+// kept back, and an answer that withholds something is not believed. The token is the
+// reader's own, so that what it says of itself is enough.
+func auditor(token string) bool {
+	var claims struct {
+		jwt.RegisteredClaims
+		Scope string `json:"scope"`
+	}
+	_, _, err := jwt.NewParser().ParseUnverified(token, &claims)
+	return err == nil && slices.Contains(strings.Fields(claims.Scope), "audit")
 }
 
 // NewRemote returns the interface of the ledger at base, such as
@@ -74,6 +95,7 @@ func NewRemote(base string, opt Options) (*Remote, error) {
 			// A redirect would hand the token, or the question, to another server.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
+		auditor: auditor(opt.Token),
 	}, nil
 }
 
@@ -116,10 +138,17 @@ func (r *Remote) do(ctx context.Context, q request) (reply, error) {
 		if err == nil || after < 0 || q.once || try >= r.opt.Attempts {
 			return rep, err
 		}
-		if werr := r.opt.Sleep(ctx, backoff(try, after)); werr != nil {
+		if werr := r.wait(ctx, backoff(try, after)); werr != nil {
 			return rep, errors.Join(err, werr)
 		}
 	}
+}
+
+func (r *Remote) wait(ctx context.Context, d time.Duration) error {
+	if r.opt.Waiting != nil {
+		r.opt.Waiting(d)
+	}
+	return r.opt.Sleep(ctx, d)
 }
 
 // backoff is how long to wait after a try: twice as long each time from 200 ms,

@@ -21,10 +21,9 @@ func remoteFor(t *testing.T, h http.HandlerFunc) (*Remote, *[]time.Duration) {
 	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
 	waits := new([]time.Duration)
-	r, err := NewRemote(srv.URL+"/", Options{Token: "secret", Attempts: 4, Sleep: func(ctx context.Context, d time.Duration) error {
-		*waits = append(*waits, d)
-		return ctx.Err()
-	}})
+	r, err := NewRemote(srv.URL+"/", Options{Token: "secret", Attempts: 4,
+		Sleep:   func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
+		Waiting: func(d time.Duration) { *waits = append(*waits, d) }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,9 +21,9 @@ type manyLie struct {
 // that every lie about one unit can be told about many.
 func asAnswer(s *stage, m *answer.Many, fn func(a *answer.Answer) bool) bool {
 	u := m.Units[s.IntN(len(m.Units))]
-	a := &answer.Answer{Format: answer.Format, URI: u.URI, Form: u.Form, Checkpoint: m.Checkpoint, Commitment: m.Commitment, Topics: m.Topics, Entries: m.Entries}
+	a := &answer.Answer{Format: answer.Format, URI: u.URI, Form: u.Form, Checkpoint: m.Checkpoint, Commitment: m.Commitment, Topics: m.Topics, Entries: m.Entries, Withheld: m.Withheld}
 	ok := fn(a)
-	m.Checkpoint, m.Commitment, m.Topics, m.Entries = a.Checkpoint, a.Commitment, a.Topics, a.Entries
+	m.Checkpoint, m.Commitment, m.Topics, m.Entries, m.Withheld = a.Checkpoint, a.Commitment, a.Topics, a.Entries, a.Withheld
 	return ok
 }
 
@@ -229,12 +229,12 @@ var packed = []string{"GOOD", "SHIPPED", "RECALLED", "HELD", "LIFTED"}
 // A client that asks about many units in one call never believes what is not true of
 // any of them, whether the server lies in that call alone or again when one unit is
 // asked for by itself.
-func TestLyingServerAboutMany(t *testing.T) { newAudience(t, false).hearMany(t, *lieTries/2) }
+func TestLyingServerAboutMany(t *testing.T) { newAudience(t, auditing).hearMany(t, *lieTries/2) }
 
 // The same of a client that knows of no index witness, which calls nothing verified or
 // complete besides.
 func TestLyingServerAboutManyBeforeOrdinaryWitnesses(t *testing.T) {
-	newAudience(t, true).hearMany(t, *lieTries/4)
+	newAudience(t, reading|ordinary).hearMany(t, *lieTries/4)
 }
 
 func (c *audience) hearMany(t *testing.T, tries int) {

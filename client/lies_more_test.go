@@ -72,6 +72,43 @@ func (s *stage) misplace(a *answer.Answer) {
 	}
 }
 
+// evidence picks an entry that a finding names and that no list of the answer has.
+func (s *stage) evidence(a *answer.Answer) (uint64, bool) {
+	listed := map[uint64]bool{}
+	for _, t := range a.Topics {
+		for _, n := range t.Indexes {
+			listed[n] = true
+		}
+	}
+	var ns []uint64
+	for _, e := range a.Entries {
+		if !listed[e.Index] {
+			ns = append(ns, e.Index)
+		}
+	}
+	for _, w := range a.Withheld {
+		ns = append(ns, w.Index)
+	}
+	if len(ns) == 0 || slices.ContainsFunc(a.Topics, func(t answer.Topic) bool { return t.Known || t.From > 0 }) {
+		return 0, false // of lists that are known the entries are not listed here
+	}
+	return ns[s.IntN(len(ns))], true
+}
+
+// evidenceAs withholds evidence with a leaf of a class that it has not.
+func (s *stage) evidenceAs(a *answer.Answer, c entry.Class) bool {
+	n, ok := s.evidence(a)
+	if !ok {
+		return false
+	}
+	a.Entries = slices.DeleteFunc(a.Entries, func(e answer.Entry) bool { return e.Index == n })
+	leaf := s.w.Entries[n].Leaf()
+	leaf[1] = byte(c)
+	leaf[2] ^= 1
+	a.Withheld = []answer.Withheld{{Index: n, Leaf: leaf[:], Hashes: s.w.Tree[:s.w.Published].Inclusion(int(n))}}
+	return true
+}
+
 // moreLies mix what is true with what is true elsewhere, or of something else.
 var moreLies = []lie{
 	{"hide-component", func(s *stage, a *answer.Answer) bool {
@@ -94,21 +131,45 @@ var moreLies = []lie{
 		return true
 	}},
 	{"hide-evidence", func(s *stage, a *answer.Answer) bool {
-		for i := range a.Entries {
-			st := statement(&a.Entries[i])
-			if st == nil || st.Kind != custody.KindFinding {
-				continue
-			}
-			cited := st.Body.(*custody.Finding).Evidence
-			n := cited[s.IntN(len(cited))]
-			gone := func(e answer.Entry) bool { return e.Index == n }
-			if !slices.ContainsFunc(a.Entries, gone) {
-				return false
-			}
-			a.Entries = slices.DeleteFunc(a.Entries, gone)
-			return true
+		n, ok := s.evidence(a)
+		a.Entries = slices.DeleteFunc(a.Entries, func(e answer.Entry) bool { return e.Index == n && ok })
+		a.Withheld = slices.DeleteFunc(a.Withheld, func(w answer.Withheld) bool { return w.Index == n && ok })
+		return ok
+	}},
+	{"withhold-evidence", func(s *stage, a *answer.Answer) bool {
+		// It is restricted, and this reader may see it; or it is none of what is withheld.
+		n, ok := s.evidence(a)
+		if !ok {
+			return false
 		}
-		return false
+		shown := len(a.Entries)
+		a.Entries = slices.DeleteFunc(a.Entries, func(e answer.Entry) bool { return e.Index == n })
+		if len(a.Entries) == shown { // another entry's leaf
+			n++
+			a.Withheld = nil
+		}
+		leaf := s.w.Entries[n].Leaf()
+		a.Withheld = append(a.Withheld, answer.Withheld{Index: n, Leaf: leaf[:], Hashes: s.w.Tree[:s.w.Published].Inclusion(int(n))})
+		return true
+	}},
+	{"withhold-what-is-listed", func(s *stage, a *answer.Answer) bool {
+		e := s.entry(a)
+		if e == nil {
+			return false
+		}
+		leaf := s.w.Entries[e.Index].Leaf()
+		a.Withheld = []answer.Withheld{{Index: e.Index, Leaf: leaf[:], Hashes: e.Hashes}}
+		if n := e.Index; s.IntN(2) == 0 {
+			a.Entries = slices.DeleteFunc(a.Entries, func(e answer.Entry) bool { return e.Index == n })
+		}
+		return true
+	}},
+	{"withheld-leaf", func(s *stage, a *answer.Answer) bool {
+		if len(a.Withheld) == 0 {
+			return s.evidenceAs(a, entry.Restricted)
+		}
+		w := &a.Withheld[s.IntN(len(a.Withheld))]
+		return s.flip(w.Leaf)
 	}},
 	{"misplaced-commitment", func(s *stage, a *answer.Answer) bool {
 		if s.IntN(2) == 0 {

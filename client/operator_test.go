@@ -355,7 +355,7 @@ func TestReportSaysWhatItRestsOn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := "These are all 6 statements about this serial, and all 8 about what it travelled in, as of entry " + grouped(w.Published-1) + "; checked by 1 index witness, cosigned by 3 of 3."
+		want := "These are all 6 statements about this serial, with all 8 about what it travelled in, as of entry " + grouped(w.Published-1) + "; checked by 1 index witness, cosigned by 3 of 3."
 		if r.Claim != want {
 			t.Errorf("claims %q, want %q", r.Claim, want)
 		}

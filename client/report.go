@@ -73,7 +73,8 @@ type Report struct {
 	Parties map[string]string `json:"parties,omitzero"`
 	Fork    *Fork             `json:"fork,omitzero"`
 
-	History *custody.History `json:"-"`
+	History  *custody.History     `json:"-"`
+	Findings []custody.Conclusion `json:"-"` // as the verdict took them
 }
 
 // pass and fail add a check.
@@ -106,35 +107,41 @@ func (r *Report) worsen(code string, w custody.Weight, format string, a ...any) 
 	}
 }
 
-// claim says what the proofs amount to.
+// claim says what the proofs amount to, and who says so: without an index witness that
+// these are all is the operator's word.
 func (r *Report) claim(statements int, size uint64) string {
-	carried := r.carried()
+	carried, witnesses := r.carried(), len(r.AsOf.IndexWitnesses)
+	word := func(alone, listed string) string {
+		if witnesses == 0 {
+			return listed
+		}
+		return alone
+	}
 	var s string
 	switch {
 	case statements == 0:
-		s = "There is no statement about this serial"
-	case statements == 1 && carried == 0:
-		s = "This is the only statement about this serial"
+		s = word("There is no statement about this serial", "The operator lists no statement about this serial")
 	case statements == 1:
-		s = "These are the only statement about this serial"
+		s = word("This is the only statement about this serial", "The operator lists one statement about this serial")
 	default:
-		s = fmt.Sprintf("These are all %d statements about this serial", statements)
+		s = word("These are all %d statements about this serial", "The operator lists %d statements about this serial")
+		s = fmt.Sprintf(s, statements)
 	}
-	switch carried {
-	case 0:
-	case 1:
-		s += ", and the only one about what it travelled in,"
+	switch {
+	case carried == 0:
+	case carried == 1:
+		s += word(", with the only one about what it travelled in,", ", and one about what it travelled in,")
 	default:
-		s += fmt.Sprintf(", and all %d about what it travelled in,", carried)
+		s += fmt.Sprintf(word(", with all %d about what it travelled in,", ", and %d about what it travelled in,"), carried)
 	}
 	s += " as of entry " + grouped(size-1) + "; "
-	switch n := len(r.AsOf.IndexWitnesses); n {
+	switch witnesses {
 	case 0:
 		s += "completeness: operator's word, auditable; "
 	case 1:
 		s += "checked by 1 index witness, "
 	default:
-		s += fmt.Sprintf("checked by %d index witnesses, ", n)
+		s += fmt.Sprintf("checked by %d index witnesses, ", witnesses)
 	}
 	if r.AsOf.Witnesses == 0 {
 		return s + "cosigned by nobody, as no witness is trusted."

@@ -33,6 +33,8 @@ type Verifier struct {
 	// Parts keeps lists that units share, once verified; nil: none. It is used
 	// only with a Memory, which makes all checkpoints be of one history.
 	Parts *answer.Parts
+	// Progress, if set, is told by VerifyUnits after each unit how many are done.
+	Progress func(done int)
 
 	mu sync.Mutex // one checkpoint at a time is held against Memory
 }
@@ -83,7 +85,7 @@ func (v *Verifier) VerifyUnit(ctx context.Context, what, pedigree string) (*Repo
 		switch {
 		case retry == retryWhole && have != "":
 			have = "" // a list that was kept when we asked has gone since
-		case retry == retryLater && try < staleRetries && v.Remote.opt.Sleep(ctx, backoff(try, 0)) == nil:
+		case retry == retryLater && try < staleRetries && v.Remote.wait(ctx, backoff(try, 0)) == nil:
 		default:
 			if r.Word != custody.StatusOnly {
 				r.checkPedigree(pedigree)
@@ -177,6 +179,10 @@ func (v *Verifier) unit(r *Report, seen *Seen, src *answer.Source) retry {
 	if err := src.CheckLists(h); err != nil {
 		r.fault(err)
 		return retryNo
+	}
+	if err := src.CheckEvidence(h, v.Remote.audits()); err != nil {
+		r.fault(err)
+		return missing(err)
 	}
 	r.pass(CheckAnswer, "%d lists, %d entries and their signatures hold", len(h.Topics), len(h.Items))
 	if !r.charter(v.Trust, h) {
@@ -349,7 +355,8 @@ func (r *Report) charter(t *Trust, h *custody.History) bool {
 func (v *Verifier) judge(r *Report, h *custody.History, src *answer.Source) {
 	r.History, r.Lines = h, lines(h)
 	r.pass(CheckHistory, "%d entries fold to one state", len(h.Items))
-	r.Verdict = custody.Judge(h, custody.Inputs{Complete: r.Complete, Findings: rules.Conclude(h, src.Item)})
+	r.Findings = rules.Conclude(h, src.Commitment.Time, src.Item)
+	r.Verdict = custody.Judge(h, custody.Inputs{Complete: r.Complete, Findings: r.Findings})
 	if r.AsOf.Time == "" && slices.Contains([]custody.Word{custody.Verified, custody.VerifiedNote}, r.Word) {
 		r.worsen(CheckFreshness, custody.WeightNote, "no witnesses vouch for the time of the checkpoint")
 	}

@@ -42,7 +42,11 @@ func (v *Verifier) VerifyUnits(ctx context.Context, codes []Code) ([]*Report, er
 	}
 	var out []*Report
 	for part := range slices.Chunk(queries, answer.MaxUnits) {
-		rs, err := v.many(ctx, part)
+		rs, err := v.many(ctx, part, func(n int) {
+			if v.Progress != nil {
+				v.Progress(len(out) + n)
+			}
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -66,17 +70,17 @@ func (e *CodeError) Unwrap() error { return e.Err }
 // many verifies one call's units. Units whose part of the answer does not hold, and
 // all of them when no part can be told from another, are asked for by themselves:
 // what is wrong with one must not hide the others.
-func (v *Verifier) many(ctx context.Context, queries []UnitQuery) ([]*Report, error) {
+func (v *Verifier) many(ctx context.Context, queries []UnitQuery, done func(n int)) ([]*Report, error) {
 	rs := v.together(ctx, queries)
 	for i, q := range queries {
-		if rs[i] != nil {
-			continue
+		if rs[i] == nil {
+			r, err := v.VerifyUnit(ctx, q.URI, q.Key)
+			if err != nil {
+				return nil, err
+			}
+			rs[i] = r
 		}
-		r, err := v.VerifyUnit(ctx, q.URI, q.Key)
-		if err != nil {
-			return nil, err
-		}
-		rs[i] = r
+		done(i + 1)
 	}
 	return rs, nil
 }

@@ -55,6 +55,8 @@ func TestVerifyUnits(t *testing.T) {
 	together := 0
 	f.many = func(m *answer.Many) { b, _ := m.Marshal(); together += len(b) }
 	v := verifier(t, w.Log, f.remote(t, Options{}))
+	done := 0
+	v.Progress = func(n int) { done = n }
 	for pass := range 2 { // the second with all that is shared known
 		rs, err := v.VerifyUnits(t.Context(), codes)
 		if err != nil || !reflect.DeepEqual(wordsOf(rs), words) {
@@ -67,6 +69,9 @@ func TestVerifyUnits(t *testing.T) {
 		}
 		if pass == 0 && together*2 > single {
 			t.Errorf("%d bytes together, %d alone", together, single)
+		}
+		if done != len(codes) {
+			t.Errorf("%d units are said to be done, want %d", done, len(codes))
 		}
 		v.Parts = answer.NewParts(1000)
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"reflect"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/custody/custodytest"
+	"fabtrail.dev/fabtrail/custody/rules"
 	"fabtrail.dev/fabtrail/ledger/entry"
 )
 
@@ -73,11 +75,16 @@ func TestClosureEqualsReplay(t *testing.T) {
 					}
 					return writes{st, t, it, set}
 				}
+				var found [][]custody.Finding
+				engine := rules.New()
+				w.After = func(st custody.State, it custody.Item, eff custody.Effect) {
+					found = append(found, engine.Apply(st, it, eff))
+				}
 				w.Found()
 				for range steps {
 					w.Step()
 				}
-				full := newFull(w)
+				full := newFull(w, found)
 				for _, uri := range w.Units {
 					full.compare(t, custody.UnitRef{URI: uri})
 					total.Add(1)
@@ -85,7 +92,7 @@ func TestClosureEqualsReplay(t *testing.T) {
 				for _, l := range w.Loads[max(0, len(w.Loads)-10):] {
 					full.compare(t, l)
 				}
-				stats.add(w)
+				stats.add(full)
 			})
 		}
 	})
@@ -99,10 +106,15 @@ func TestClosureEqualsReplay(t *testing.T) {
 type full struct {
 	w      *custodytest.World
 	topics []map[entry.Topic]bool // of each item
+	found  [][]custody.Finding    // that each item completed, and last those whose time has come
+
+	concluded map[string]int // findings of everything about units, by rule
 }
 
-func newFull(w *custodytest.World) *full {
-	f := &full{w: w, topics: make([]map[entry.Topic]bool, len(w.Items))}
+func (f *full) now() uint64 { return f.w.Items[len(f.w.Items)-1].Time }
+
+func newFull(w *custodytest.World, found [][]custody.Finding) *full {
+	f := &full{w: w, found: found, topics: make([]map[entry.Topic]bool, len(w.Items)), concluded: map[string]int{}}
 	for i := range f.topics {
 		f.topics[i] = map[entry.Topic]bool{}
 	}
@@ -141,10 +153,41 @@ func (f *full) compare(t *testing.T, ref custody.UnitRef) {
 		len(h.Items) > 0 && !reflect.DeepEqual(h.Standing, all.Standing) {
 		t.Errorf("%s: closure %+v\nreplay %+v", ref, brief(h), brief(all))
 	}
-	got, want := custody.Judge(h, custody.Inputs{Complete: true}), custody.Judge(all, custody.Inputs{Complete: true})
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("%s: verdict of the closure\n%+v\nof everything\n%+v", ref, got, want)
+	gotFindings, wantFindings := f.conclude(h, rules.Found(h, f.now())), f.conclude(all, f.found)
+	for _, c := range wantFindings {
+		f.concluded[c.Rule]++
 	}
+	got := custody.Judge(h, custody.Inputs{Complete: true, Findings: gotFindings})
+	want := custody.Judge(all, custody.Inputs{Complete: true, Findings: wantFindings})
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%s: verdict of the closure %s, of everything %s", ref, got.Word, want.Word)
+		for _, r := range got.Reasons {
+			if !slices.ContainsFunc(want.Reasons, func(o custody.Reason) bool { return reflect.DeepEqual(o, r) }) {
+				t.Logf("only the closure: %+v", r)
+			}
+		}
+		for _, r := range want.Reasons {
+			if !slices.ContainsFunc(got.Reasons, func(o custody.Reason) bool { return reflect.DeepEqual(o, r) }) {
+				t.Logf("only everything: %+v", r)
+			}
+		}
+	}
+}
+
+// conclude gives the findings that an auditor sees, who gets whatever a logged one names;
+// without their words, which name the first of the units that a statement speaks of: the
+// closure has not all of them.
+func (f *full) conclude(h *custody.History, found [][]custody.Finding) []custody.Conclusion {
+	cs := rules.ConcludeFrom(h, found, func(n uint64) (custody.Item, bool) {
+		if n >= uint64(len(f.w.Items)) {
+			return custody.Item{}, false
+		}
+		return f.w.Items[n], true
+	})
+	for i := range cs {
+		cs[i].Words = fmt.Sprint(cs[i].Evidence)
+	}
+	return cs
 }
 
 func brief(h *custody.History) string {
@@ -259,14 +302,17 @@ type stats struct {
 	kinds    map[custody.Kind]int
 	refused  map[string]int
 	late     int
-	mu       sync.Mutex
+
+	concluded map[string]int // findings about units, by rule
+	mu        sync.Mutex
 }
 
 func newStats() *stats {
-	return &stats{outcomes: map[string]int{}, codes: map[custody.Code]int{}, kinds: map[custody.Kind]int{}, refused: map[string]int{}}
+	return &stats{outcomes: map[string]int{}, codes: map[custody.Code]int{}, kinds: map[custody.Kind]int{}, refused: map[string]int{}, concluded: map[string]int{}}
 }
 
-func (s *stats) add(w *custodytest.World) {
+func (s *stats) add(f *full) {
+	w := f.w
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range w.Effects {
@@ -290,10 +336,13 @@ func (s *stats) add(w *custodytest.World) {
 	for k, n := range w.Refused {
 		s.refused[k] += n
 	}
+	for k, n := range f.concluded {
+		s.concluded[k] += n
+	}
 }
 
 func (s *stats) String() string {
-	return fmt.Sprintf("outcomes %v, late %d, kinds %v, codes %v, refused %v", s.outcomes, s.late, s.kinds, s.codes, s.refused)
+	return fmt.Sprintf("outcomes %v, late %d, kinds %v, codes %v, refused %v, findings %v", s.outcomes, s.late, s.kinds, s.codes, s.refused, s.concluded)
 }
 
 func (s *stats) wants(t *testing.T) {
@@ -309,6 +358,11 @@ func (s *stats) wants(t *testing.T) {
 	for _, c := range custody.Codes() {
 		if s.codes[c] == 0 && !unreached[c] {
 			t.Errorf("no effect had code %s", c)
+		}
+	}
+	for _, r := range rules.Table {
+		if r.Local && r.Weight != custody.WeightBroken && s.concluded[string(r.ID)] == 0 {
+			t.Errorf("no unit had a finding %s", r.ID)
 		}
 	}
 	for _, p := range []string{"superseded", "already_recorded", "unpack_first", "predecessor_unknown", "key_taken", "wrong_role"} {

@@ -181,6 +181,9 @@ type UnitEffect struct {
 	// Contents marks the load's own share of a later pack or unpack: the load does
 	// not change, and the statement stands under its contents, not in its list.
 	Contents bool
+	// Entitled says of a commission of one unit, with effect or without, that its actor
+	// might then commission the serial.
+	Entitled bool
 	// Operator accuses the operator: the door should have refused this, and says
 	// in Refusal how.
 	Operator bool

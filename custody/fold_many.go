@@ -43,8 +43,15 @@ func (r *run) commission() {
 	if b.Pedigree != "" {
 		pedigree, _ = entry.ParseHash(b.Pedigree)
 	}
-	r.bind(ref, r.allowed(ref, lot) == "")
+	entitled := r.allowed(ref, lot) == ""
+	r.bind(ref, entitled)
+	n := len(r.eff.Units)
 	r.begin(ref, b, lot, pedigree)
+	for i := range r.eff.Units[n:] {
+		if u := &r.eff.Units[n+i]; u.Unit == ref && u.Index == r.index {
+			u.Entitled = entitled
+		}
+	}
 }
 
 // known notes on u that the chained statement at hand stands in its list.

@@ -90,6 +90,9 @@ type Conclusion struct {
 	// here; Rerun says that its evidence was at hand and gives it again.
 	Logged *uint64
 	Rerun  bool
+	// Missing are the entries of its evidence that are not at hand: they are not for
+	// this reader.
+	Missing []uint64
 }
 
 // Inputs is what a verdict takes beside the history.
@@ -318,6 +321,9 @@ func (j *judge) finding(c Conclusion) {
 		if !c.Rerun {
 			source += ", its signer's word"
 			w = WeightNote
+			for _, n := range c.Missing {
+				source += fmt.Sprintf(", entry %d is not for this reader", n)
+			}
 		}
 	}
 	// Statements of a stranger never push a verdict below a note by themselves.

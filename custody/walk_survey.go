@@ -119,6 +119,11 @@ func (s *surveyor) parts() {
 func (s *surveyor) applied(it Item) bool { return s.appliedTo(it, s.h.Ref) }
 
 func (s *surveyor) appliedTo(it Item, ref UnitRef) bool {
+	return s.any(it, func(u UnitEffect) bool { return u.Unit == ref && u.Outcome == Applied })
+}
+
+// any reports whether an item had an effect of some kind by itself.
+func (s *surveyor) any(it Item, is func(UnitEffect) bool) bool {
 	i, ok := slices.BinarySearchFunc(s.h.Effects, it.Index, func(e Effect, n uint64) int {
 		switch {
 		case e.Index < n:
@@ -132,7 +137,7 @@ func (s *surveyor) appliedTo(it Item, ref UnitRef) bool {
 		return false
 	}
 	return slices.ContainsFunc(s.h.Effects[i].Units, func(u UnitEffect) bool {
-		return u.Unit == ref && u.Index == it.Index && u.Outcome == Applied
+		return u.Index == it.Index && is(u)
 	})
 }
 
@@ -159,19 +164,25 @@ func (s *surveyor) part(p *Part, follow bool) {
 	})
 }
 
-// twins finds other serials under the unit's present device key. The lists of keys
-// that were bound to it before, or by another commission of somebody entitled,
-// are read for the rules; a stranger's key is not.
-func (s *surveyor) twins() {
+// bindings reads the lists of keys that were bound to a unit, by what took effect or by
+// a commission of somebody entitled: rules ask whose else they are. A stranger's key is
+// not read.
+func (s *surveyor) bindings(ref UnitRef) {
 	for _, it := range s.h.Items {
 		st := it.Signed.Statement
 		k, ok := st.DeviceKey()
-		if !ok || st.Subject != s.h.Ref.URI {
-			continue
-		}
-		b, commissions := st.Body.(*Commission)
-		if s.applied(it) || commissions && MayCommission(s.st, st.Event.Actor, st.Subject, lotOf(st.Subject, b.Lot)) {
+		if ok && st.Subject == ref.URI && s.any(it, func(u UnitEffect) bool { return u.Unit == ref && (u.Outcome == Applied || u.Entitled) }) {
 			LoadBindings(s.st, k.Hash)
+		}
+	}
+}
+
+// twins finds other serials under the unit's present device key.
+func (s *surveyor) twins() {
+	s.bindings(s.h.Ref)
+	for _, p := range s.h.Parts {
+		if p.URI != "" && p.Followed {
+			s.bindings(UnitRef{URI: p.URI})
 		}
 	}
 	if len(s.h.Unit.DeviceKey) == 0 {

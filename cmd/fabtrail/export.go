@@ -19,7 +19,6 @@ import (
 	"fabtrail.dev/fabtrail/client"
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/custody/layout"
-	"fabtrail.dev/fabtrail/custody/rules"
 	"fabtrail.dev/fabtrail/internal/cli"
 	"fabtrail.dev/fabtrail/internal/problem"
 )
@@ -152,7 +151,7 @@ func (f *exportFlags) run(c *cobra.Command, code string) error {
 		return cli.WithCode(exitOf(rep.Word), notExported(rep))
 	}
 	export, err := layout.Build(layout.Input{
-		History: rep.History, Verdict: rep.Verdict, Findings: rules.Conclude(rep.History, rep.History.Item),
+		History: rep.History, Verdict: rep.Verdict, Findings: rep.Findings,
 		AsOf:    layout.AsOf{Origin: rep.AsOf.Origin, Size: rep.AsOf.Size, Root: rep.AsOf.Root, Time: rep.AsOf.Time, Complete: rep.Complete},
 		Expires: expires, Signers: signers,
 		Receipt: func(it custody.Item) ([]byte, error) { return receiptOf(c, r, t, it) },

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,6 +17,7 @@ import (
 // remoteFlags are those of commands that talk to a ledger.
 type remoteFlags struct {
 	server, trust, token string
+	waiting              func(time.Duration) // is told when the ledger makes us wait; may be nil
 }
 
 func (f *remoteFlags) add(c *cobra.Command, trust bool) {
@@ -32,7 +34,7 @@ func (f *remoteFlags) remote() (*client.Remote, error) {
 	if f.server == "" {
 		return nil, cli.Usagef("which ledger? give --server URL, or set $FABTRAIL_SERVER")
 	}
-	var opt client.Options
+	opt := client.Options{Waiting: f.waiting}
 	if f.token != "" {
 		b, err := os.ReadFile(f.token)
 		if err != nil { // never 1, which would speak of a unit

@@ -57,6 +57,11 @@ several units the worst counts: 1, then 4, 3, 5, 0.`,
 			if err != nil {
 				return err
 			}
+			var bar *cli.Bar // for several
+			if len(codes) > 1 || file != "" {
+				bar = cli.NewBar(c.ErrOrStderr(), int64(len(codes)), "verifying")
+			}
+			f.waiting = func(d time.Duration) { sayWait(c.ErrOrStderr(), bar, d) }
 			r, err := f.remote()
 			if err != nil {
 				return err
@@ -70,8 +75,8 @@ several units the worst counts: 1, then 4, 3, 5, 0.`,
 				return notOfUnit(err)
 			}
 			v := client.Verifier{Remote: r, Trust: t, Memory: mem, MaxAge: maxAge}
-			if len(codes) > 1 || file != "" {
-				return verifyMany(c, &v, codes)
+			if bar != nil {
+				return verifyMany(c, &v, codes, bar)
 			}
 			rep, err := v.VerifyUnit(c.Context(), codes[0].Text, codes[0].Pedigree)
 			if err != nil {
@@ -101,12 +106,19 @@ several units the worst counts: 1, then 4, 3, 5, 0.`,
 }
 
 // verifyMany verifies several units and prints a line for each.
-func verifyMany(c *cobra.Command, v *client.Verifier, codes []client.Code) error {
+func verifyMany(c *cobra.Command, v *client.Verifier, codes []client.Code, bar *cli.Bar) error {
 	v.Parts = answer.NewParts(4096)
+	v.Progress = func(n int) {
+		bar.Title("verifying")
+		bar.Set(int64(n))
+	}
+	bar.Set(0)
+	defer bar.Done()
 	reps, err := v.VerifyUnits(c.Context(), codes)
 	if err != nil {
 		return cli.WithCode(cli.Usage, err)
 	}
+	bar.Done()
 	worst, counts := cli.OK, map[custody.Word]int{}
 	var fork *client.Fork
 	for _, r := range reps {
@@ -140,6 +152,17 @@ func verifyMany(c *cobra.Command, v *client.Verifier, codes []client.Code) error
 		return notOfUnit(err)
 	}
 	return cli.Quiet(worst)
+}
+
+// sayWait says that the ledger makes us wait: in the bar if there is one, else
+// in a line, if it is long.
+func sayWait(w io.Writer, bar *cli.Bar, d time.Duration) {
+	words := fmt.Sprintf("the ledger asks to wait %s", d.Round(100*time.Millisecond))
+	if bar != nil && cli.IsTerminal(w) {
+		bar.Title(words)
+	} else if d >= 2*time.Second {
+		fmt.Fprintln(w, words)
+	}
 }
 
 // badness orders the exit codes of single units for that of several.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 
 	"fabtrail.dev/fabtrail/custody"
@@ -386,6 +387,23 @@ func (v *countingView) List(topic entry.Hash) ([]unitindex.Ref, unitindex.Proof,
 	}
 	v.lists[topic]++
 	return v.View.List(topic)
+}
+
+// TestPartsInUseStay: of what is kept, those lists go first, and are told of last, that
+// were not used for longest: the common ones are among the oldest.
+func TestPartsInUseStay(t *testing.T) {
+	w := tale(t)
+	parts := answer.NewParts(1000)
+	for _, serial := range []string{"A1", "A2", "A1"} {
+		if _, _, err := opened(t, w, w.Unit(serial), answer.Options{Have: answer.ParseHave(parts.Have())}, parts); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lot := w.Refs[entry.Topic{Kind: entry.TopicLot, Value: w.Lot("L2")}.Hash()] // of A2 alone
+	have := strings.Split(parts.Have(), ",")
+	if len(have) < 5 || !strings.HasPrefix(have[len(have)-1], unitindex.ListValue(lot).String()[:16]) {
+		t.Errorf("told of are %v, want the list last that was not used since", have)
+	}
 }
 
 func TestPartsAreBounded(t *testing.T) {

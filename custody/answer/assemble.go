@@ -37,13 +37,11 @@ type Options struct {
 	Read      *Entries   // entries of this ledger kept from one call to the next; may be nil
 	Lists     *Lists     // lists of this ledger, likewise
 	// Evidence says whether the reader may see a restricted entry that a finding
-	// cites and the closure does not hold, such as a route policy; nil: none. What
-	// is kept back makes the finding its signer's word.
+	// cites and the closure does not hold, such as a route policy; nil: none. Of what
+	// is withheld the answer proves that it is restricted, and the finding is its
+	// signer's word.
 	Evidence func(custody.Item) bool
 }
-
-// maxEvidence bounds the entries that are added for the evidence of findings.
-const maxEvidence = 256
 
 // Assemble makes the answer about a unit by its canonical URI: the closure's
 // lists, their entries with proofs, and the evidence of the findings among them.
@@ -69,6 +67,9 @@ func Assemble(r Reader, uri string, opt Options) (*Answer, *custody.History, err
 	if a.Topics, a.Entries, err = rec.write(opt.Have); err != nil {
 		return nil, nil, err
 	}
+	if a.Withheld, err = rec.kept(); err != nil {
+		return nil, nil, err
+	}
 	return a, h, nil
 }
 
@@ -83,7 +84,7 @@ func (rec *recorder) closure(uri string, evidence func(custody.Item) bool) (*cus
 	if err != nil {
 		return nil, err
 	}
-	return h, rec.evidence(evidence)
+	return h, rec.evidence(h, evidence)
 }
 
 func commitment(r Reader) (*Commitment, error) {
@@ -108,11 +109,12 @@ type recorder struct {
 	topics    map[entry.Topic]*topicRecord
 	items     map[uint64]*entryRecord
 	byID      map[entry.Hash]*entryRecord // those with members, for those that name them
+	withheld  map[uint64][entry.LeafSize]byte
 }
 
 func newRecorder(r Reader, opt Options) *recorder {
 	rec := &recorder{r: r, manifests: opt.Manifests, read: opt.Read, lists: opt.Lists, topics: map[entry.Topic]*topicRecord{},
-		items: map[uint64]*entryRecord{}, byID: map[entry.Hash]*entryRecord{}}
+		items: map[uint64]*entryRecord{}, byID: map[entry.Hash]*entryRecord{}, withheld: map[uint64][entry.LeafSize]byte{}}
 	if rec.manifests == nil {
 		rec.manifests = NewManifests(custody.MaxMembers)
 	}
@@ -207,51 +209,6 @@ func (er *entryRecord) prove(i int) {
 		er.members = map[int]bool{}
 	}
 	er.members[i] = true
-}
-
-// evidence adds the entries that findings cite, with the keys of their signers,
-// so that a verifier can run the rule itself.
-func (rec *recorder) evidence(may func(custody.Item) bool) error {
-	var cited []uint64
-	for _, er := range rec.items {
-		f, ok := er.item.Signed.Statement.Body.(*custody.Finding)
-		if !ok {
-			continue
-		}
-		for _, n := range f.Evidence {
-			if n < rec.r.Size()-1 {
-				cited = append(cited, n)
-			}
-		}
-	}
-	slices.Sort(cited)
-	cited = slices.Compact(cited)
-	for _, n := range cited[:min(len(cited), maxEvidence)] {
-		if _, have := rec.items[n]; have {
-			continue
-		}
-		e, err := rec.r.Entry(n)
-		if err != nil {
-			return err
-		}
-		if e.Class == entry.Index || e.Class == entry.Restricted && may == nil {
-			continue
-		}
-		er, err := rec.entry(n)
-		if err != nil {
-			return err
-		}
-		if e.Class == entry.Restricted && !may(er.item) {
-			delete(rec.items, n)
-			continue
-		}
-		for _, s := range er.item.Signed.Envelope.Signatures {
-			if _, err := rec.List(entry.Topic{Kind: entry.TopicKey, Value: s.Key.String()}); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // write returns what was recorded, less what the client has.

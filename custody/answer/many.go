@@ -3,6 +3,7 @@ package answer
 import (
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/go-json-experiment/json"
 
@@ -23,7 +24,7 @@ const MaxUnits = 500
 //	{
 //	  "format": "fabtrail/unit-answers/v1",
 //	  "units": [{"uri", "form", "word"}],
-//	  "checkpoint", "commitment", "topics", "entries": as in an Answer
+//	  "checkpoint", "commitment", "topics", "entries", "withheld": as in an Answer
 //	}
 //
 // Units stand in the order asked. Checkpoint and what follows are absent when all
@@ -35,6 +36,7 @@ type Many struct {
 	Commitment *Commitment `json:"commitment,omitzero"`
 	Topics     []Topic     `json:"topics,omitzero"`
 	Entries    []Entry     `json:"entries,omitzero"`
+	Withheld   []Withheld  `json:"withheld,omitzero"`
 }
 
 // Unit is one unit of Many. Its form says how much is sent; what the unit's state is
@@ -88,7 +90,10 @@ func AssembleMany(r Reader, uris []string, opt Options, show func(i int, h *cust
 	if m.Commitment, err = commitment(r); err != nil {
 		return nil, err
 	}
-	m.Topics, m.Entries, err = all.write(opt.Have)
+	if m.Topics, m.Entries, err = all.write(opt.Have); err != nil {
+		return nil, err
+	}
+	m.Withheld, err = all.kept()
 	return m, err
 }
 
@@ -97,6 +102,7 @@ func (rec *recorder) join(o *recorder) {
 	for t, tr := range o.topics {
 		rec.topics[t] = tr
 	}
+	maps.Copy(rec.withheld, o.withheld)
 	for n, er := range o.items {
 		have, ok := rec.items[n]
 		if !ok {
@@ -139,5 +145,5 @@ func ParseMany(b []byte) (*Many, error) {
 
 // OpenMany is Open for many units: the Source holds all of their closures.
 func OpenMany(m *Many, cp checkpoint.Checkpoint, parts *Parts) (*Source, error) {
-	return Open(&Answer{Form: Full, Commitment: m.Commitment, Topics: m.Topics, Entries: m.Entries}, cp, parts)
+	return Open(&Answer{Form: Full, Commitment: m.Commitment, Topics: m.Topics, Entries: m.Entries, Withheld: m.Withheld}, cp, parts)
 }

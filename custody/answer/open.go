@@ -66,8 +66,10 @@ type Source struct {
 	Commitment entry.Entry // entry M-1
 	Size       uint64      // M
 
-	lists map[entry.Topic][]uint64
-	items map[uint64]custody.Item
+	lists    map[entry.Topic][]uint64
+	items    map[uint64]custody.Item
+	withheld map[uint64]entry.Class
+	unread   map[uint64]error // entries that no list names and that cannot be checked
 }
 
 // opening is a Source in the making.
@@ -85,14 +87,15 @@ type opening struct {
 // caller has verified. parts may be nil.
 func Open(a *Answer, cp checkpoint.Checkpoint, parts *Parts) (*Source, error) {
 	o := &opening{
-		Source: &Source{Size: cp.Size, lists: map[entry.Topic][]uint64{}, items: map[uint64]custody.Item{}},
-		cp:     cp, leaves: map[uint64]entry.Hash{}, parts: parts,
+		Source: &Source{Size: cp.Size, lists: map[entry.Topic][]uint64{}, items: map[uint64]custody.Item{},
+			withheld: map[uint64]entry.Class{}, unread: map[uint64]error{}},
+		cp: cp, leaves: map[uint64]entry.Hash{}, parts: parts,
 		values: map[entry.Topic]entry.Hash{}, grown: map[entry.Topic]entry.Hash{},
 	}
 	if a.Form == Status {
 		return nil, &Fault{Code: Missing, Err: errors.New("the answer holds a word and no proof")}
 	}
-	if a.Form == Absent && (len(a.Entries) != 0 || len(a.Topics) != 1) {
+	if a.Form == Absent && (len(a.Entries) != 0 || len(a.Withheld) != 0 || len(a.Topics) != 1) {
 		return nil, &Fault{Code: False, Err: errors.New("an answer of absence holds one topic and no entries")}
 	}
 	if err := o.commitment(a.Commitment); err != nil {
@@ -100,6 +103,9 @@ func Open(a *Answer, cp checkpoint.Checkpoint, parts *Parts) (*Source, error) {
 	}
 	entries, err := o.entries(a.Entries)
 	if err != nil {
+		return nil, err
+	}
+	if err := o.keptBack(a.Withheld); err != nil {
 		return nil, err
 	}
 	for i := range a.Topics {
@@ -270,9 +276,9 @@ func (o *opening) take(t entry.Topic, items []custody.Item) ([]uint64, error) {
 	return indexes, nil
 }
 
-// open reads the statements, checks class, signatures and members. Entries that
-// no list names are evidence for findings: one that cannot be checked is left
-// out, and the finding counts as its signer's word.
+// open reads the statements, checks class, signatures and members. Entries that no
+// list names are evidence of findings: of one that cannot be checked CheckEvidence
+// says why, if a finding names it.
 func (o *opening) open(sent []Entry, entries []entry.Entry) error {
 	listed := map[uint64]bool{}
 	for _, l := range o.lists {
@@ -300,18 +306,22 @@ func (o *opening) open(sent []Entry, entries []entry.Entry) error {
 	}
 	named := map[entry.Hash][]custody.Member{}
 	for i := range sent { // ascending, so a statement comes before those that name it
+		n := sent[i].Index
 		it, err := o.item(&sent[i], entries[i], signed[i], errs[i])
-		if err == nil {
-			if id, ok := names(it.Signed.Statement); ok {
-				it.Members = named[id]
+		if err != nil {
+			if err = o.unenrolled(envs[i].Signatures, keys, n, err); listed[n] {
+				return err
 			}
-			if it.Members != nil {
-				named[it.ID()] = it.Members
-			}
-			o.items[it.Index] = it
-		} else if listed[sent[i].Index] {
-			return o.unenrolled(envs[i].Signatures, keys, sent[i].Index, err)
+			o.unread[n] = err
+			continue
 		}
+		if id, ok := names(it.Signed.Statement); ok {
+			it.Members = named[id]
+		}
+		if it.Members != nil {
+			named[it.ID()] = it.Members
+		}
+		o.items[n] = it
 	}
 	return nil
 }

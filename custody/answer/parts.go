@@ -41,10 +41,10 @@ type Parts struct {
 	mu    sync.Mutex
 	limit int
 	lists map[entry.Hash][]custody.Item
-	order []entry.Hash // oldest first
+	order []entry.Hash // in the order of their last use, the latest last
 }
 
-// NewParts keeps up to limit lists; the oldest go first.
+// NewParts keeps up to limit lists; those go first that were not used for longest.
 func NewParts(limit int) *Parts {
 	return &Parts{limit: limit, lists: map[entry.Hash][]custody.Item{}}
 }
@@ -56,7 +56,17 @@ func (p *Parts) get(value entry.Hash) ([]custody.Item, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	items, ok := p.lists[value]
+	if ok {
+		p.used(value)
+	}
 	return items, ok
+}
+
+// used puts a list that is kept at the end of the order.
+func (p *Parts) used(value entry.Hash) {
+	if i := slices.Index(p.order, value); i >= 0 {
+		p.order = append(slices.Delete(p.order, i, i+1), value)
+	}
 }
 
 // keep keeps the lists of s that are worth it, by their values; a list that has
@@ -68,7 +78,11 @@ func (p *Parts) keep(s *Source, values map[entry.Topic]entry.Hash, grown map[ent
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for t, value := range values {
-		if _, have := p.lists[value]; have || !worthKeeping(t.Kind, len(s.lists[t])) {
+		if _, have := p.lists[value]; have {
+			p.used(value)
+			continue
+		}
+		if !worthKeeping(t.Kind, len(s.lists[t])) {
 			continue
 		}
 		if i := slices.Index(p.order, grown[t]); i >= 0 {
@@ -89,7 +103,7 @@ func (p *Parts) keep(s *Source, values map[entry.Topic]entry.Hash, grown map[ent
 	}
 }
 
-// Have returns the value of HaveHeader: the lists kept, newest first.
+// Have returns the value of HaveHeader: of the lists kept those used last.
 func (p *Parts) Have() string {
 	if p == nil {
 		return ""

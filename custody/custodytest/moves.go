@@ -114,7 +114,11 @@ func (w *World) one(kind custody.Kind, a *Actor, ref custody.UnitRef, chain *cus
 		if w.evil() && w.R.IntN(4) == 0 {
 			k = w.newKey()
 		}
-		if err := ev.SignDevice(k, kind, ref.URI, w.Ledger, w.counter); err != nil {
+		counter := w.counter
+		if w.evil() && w.R.IntN(4) == 0 { // a copy of the device, which counts for itself
+			counter = 1 + uint64(w.R.IntN(int(counter)))
+		}
+		if err := ev.SignDevice(k, kind, ref.URI, w.Ledger, counter); err != nil {
 			panic(err)
 		}
 	}

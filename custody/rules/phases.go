@@ -2,6 +2,7 @@ package rules
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/go-json-experiment/json"
 
@@ -90,9 +91,31 @@ func settle(st custody.State, found []custody.Finding, now uint64) {
 			q.store(st)
 		case Withdrawn:
 			if n := st.Get(openRow + f.ID); len(n) == 8 {
-				st.Set(numbered(waitingRow, binary.BigEndian.Uint64(n)), nil)
-				st.Set(openRow+f.ID, nil)
+				withdraw(st, numbered(waitingRow, binary.BigEndian.Uint64(n)), f)
 			}
 		}
 	}
+}
+
+// withdraw takes the units of f out of the finding that waits in a row; with the last of
+// them it goes.
+func withdraw(st custody.State, row string, f *custody.Finding) {
+	b := st.Get(row)
+	var waits custody.Finding
+	if len(b) < 8 || json.Unmarshal(b[8:], &waits) != nil { // the row is this package's own
+		return
+	}
+	if waits.Units = without(waits.Units, f.Units); len(waits.Units) == 0 {
+		st.Set(row, nil)
+		st.Set(openRow+f.ID, nil)
+		return
+	}
+	if text, err := json.Marshal(&waits); err == nil {
+		st.Set(row, append(slices.Clone(b[:8]), text...))
+	}
+}
+
+// without returns those of units that gone does not name.
+func without(units, gone []custody.FindingUnit) []custody.FindingUnit {
+	return slices.DeleteFunc(slices.Clone(units), func(u custody.FindingUnit) bool { return slices.Contains(gone, u) })
 }

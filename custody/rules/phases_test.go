@@ -104,6 +104,31 @@ func TestUnknownSerialPhases(t *testing.T) {
 		must(t, err)
 		x.phases(t, unknown+" provisional", unknown+" confirmed", unknown+" withdrawn")
 	})
+	t.Run("one of two is late", func(t *testing.T) {
+		x := quiet(t, 9)
+		a, b := unit(custodytest.Unit(0, 78)), unit(custodytest.Unit(0, 79))
+		_, _, err := x.Open(x.Actors[5], custodytest.Container(1), 1, x.Heads(a, b))
+		must(t, err)
+		x.phases(t, unknown+" provisional")
+		if len(x.found[0].Units) != 2 {
+			t.Fatalf("finding %+v", x.found[0])
+		}
+		id := x.found[0].ID
+		x.Now += day
+		_, _, err = x.Commission(x.Actors[0], a.URI, 0, false)
+		must(t, err)
+		x.phases(t, unknown+" provisional", unknown+" withdrawn")
+		x.found = nil
+		x.pass(t, 14)
+		x.phases(t, unknown+" confirmed") // of the other
+		if f := x.found[0]; f.ID != id || len(f.Units) != 1 || f.Units[0].URI != b.URI {
+			t.Errorf("finding %+v", f)
+		}
+		x.found = nil
+		_, _, err = x.Commission(x.Actors[0], b.URI, 0, false)
+		must(t, err)
+		x.phases(t, unknown+" withdrawn")
+	})
 	t.Run("several, in their order", func(t *testing.T) {
 		x, u := seen(t)
 		x.Now += day

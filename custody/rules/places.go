@@ -66,12 +66,9 @@ func (r *work) journeys() {
 			continue
 		}
 		if d, ms, ok := r.impossible(m); ok {
-			unit := u.Unit
-			if u.Kind == custody.KindUnpack {
-				unit = carrier
-			}
-			r.report(Travel, Confirmed, u.Actor, []custody.UnitRef{unit}, []uint64{m.index, r.it.Index},
-				"%s was in two places %d km apart within %d minutes", unit.URI, d/1000, ms/60_000)
+			// Of what was unpacked, not of the load: others in it do not know where it is.
+			r.report(Travel, Confirmed, u.Actor, []custody.UnitRef{u.Unit}, []uint64{m.index, r.it.Index},
+				"%s was in two places %d km apart within %d minutes", u.Unit.URI, d/1000, ms/60_000)
 		}
 	}
 }

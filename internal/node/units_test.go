@@ -1,15 +1,19 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"reflect"
+	"slices"
 	"testing"
 
 	"fabtrail.dev/fabtrail/api"
 	"fabtrail.dev/fabtrail/client"
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/custody/answer"
+	"fabtrail.dev/fabtrail/custody/gs1"
+	"fabtrail.dev/fabtrail/custody/rules"
 	"fabtrail.dev/fabtrail/internal/problem"
 )
 
@@ -55,5 +59,64 @@ func TestCheckUnits(t *testing.T) {
 	m, err := answer.ParseMany(b.JSON)
 	if err != nil || m.Checkpoint != "" || len(m.Topics)+len(m.Entries) != 0 || m.Units[0].Form != answer.Status || m.Units[1].Word != "known" {
 		t.Errorf("a stranger is shown %s", b.JSON)
+	}
+}
+
+// TestEvidenceOfFindings: what a finding of diversion rests on is shown to auditors and to
+// the party whose it is. Others get the proof that it is restricted, and a note; and all
+// accept what the ledger sends them.
+func TestEvidenceOfFindings(t *testing.T) {
+	w := newWorld(t)
+	w.enrol(rivalParty, "brand")
+	const gtin = "09506000134352"
+	product, device := custody.ProductURI(gtin), "https://id.gs1.org/01/"+gtin+"/21/D1"
+	w.must(testOperator, w.sign(w.payload(custody.KindProduct, product, nil, &custody.Product{Owner: rivalParty, Kind: "device"}),
+		w.keys[testOperator], w.keys[rivalParty]))
+	w.must(rivalParty, w.sign(w.payload(custody.KindRoutePolicy, product, nil, &custody.RoutePolicy{Actor: rivalParty,
+		Steps: []custody.RouteStep{{ID: "s1", From: []string{rivalParty}, To: []string{makerParty}}}}), w.keys[rivalParty]))
+	key := bytes.Repeat([]byte{7}, 16)
+	digest, err := custody.PedigreeDigest(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := w.must(rivalParty, w.sign(w.payload(custody.KindCommission, device, w.event(rivalParty, "brand", custody.First()),
+		&custody.Commission{UnitKind: "device", Pedigree: digest.String()}), w.keys[rivalParty]))
+	w.must(rivalParty, w.sign(w.payload(custody.KindRelease, device, w.event(rivalParty, "brand", custody.Next(0, made.ID)),
+		&custody.Release{From: rivalParty, To: carrierParty}), w.keys[rivalParty]))
+	if err := w.node.CaughtUp(t.Context()); err != nil { // the finding is in the log
+		t.Fatal(err)
+	}
+	trust, err := client.LoadTrust(os.DirFS(w.folder.Trust()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := client.NewRemote(w.server.URL, client.Options{Attempts: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		who    string
+		remote *client.Remote
+		shown  bool
+	}{
+		{"an auditor", w.remote(auditorParty, "audit"), true},
+		{"the owner of the product", w.remote(rivalParty), true},
+		{"whoever holds the unit", public, false},
+	} {
+		r, err := (&client.Verifier{Remote: c.remote, Trust: trust}).VerifyUnit(t.Context(), device, gs1.FormatPedigreeKey(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(r.Findings, func(f custody.Conclusion) bool { return f.Rule == string(rules.Lane) })
+		if i < 0 {
+			t.Fatalf("%s: %s, no finding: %v %v", c.who, r.Word, r.Failed(), r.Checks)
+		}
+		f, want := r.Findings[i], custody.VerifiedNote
+		if c.shown {
+			want = custody.CheckBeforeUse
+		}
+		if r.Word != want || f.Rerun != c.shown || (len(f.Missing) == 0) != c.shown {
+			t.Errorf("%s: %s, finding %+v", c.who, r.Word, f)
+		}
 	}
 }

@@ -244,6 +244,12 @@ func (l *Ledger) Close() error {
 // one may rest on an earlier one. Results keep the order. When ctx ends first,
 // the fate of a line is unknown; submitting it again is safe.
 func (l *Ledger) Append(ctx context.Context, subs []Submission) []Result {
+	return l.AppendThen(ctx, subs, func() {})
+}
+
+// AppendThen is Append that calls durable once when nothing of the call is on its way to
+// the disk any more: before the wait for cosignatures, and after the return if ctx ends first.
+func (l *Ledger) AppendThen(ctx context.Context, subs []Submission, durable func()) []Result {
 	res := make([]Result, len(subs))
 	fill := func(err error) []Result {
 		for i := range res {
@@ -251,12 +257,18 @@ func (l *Ledger) Append(ctx context.Context, subs []Submission) []Result {
 		}
 		return res
 	}
+	n := int64(0)
+	end := func() {
+		l.inflight.Add(-n)
+		durable()
+	}
 	if err := l.refuses(); err != nil {
+		end()
 		return fill(err)
 	}
-	n := int64(len(subs))
+	n = int64(len(subs))
 	if held := l.inflight.Add(n); held > int64(l.cfg.MaxInFlight) && held > n {
-		l.inflight.Add(-n)
+		end()
 		return fill(ErrOverloaded)
 	}
 	req := &request{items: make([]item, len(subs)), done: make(chan struct{})}
@@ -270,16 +282,17 @@ func (l *Ledger) Append(ctx context.Context, subs []Submission) []Result {
 	l.calls.Add(1)
 	defer l.calls.Add(-1)
 	if err := l.queue.put(req); err != nil {
-		l.inflight.Add(-n)
+		end()
 		return fill(err)
 	}
 	select {
 	case <-req.done:
+		durable()
 		defer l.inflight.Add(-n)
 	case <-ctx.Done():
 		go func() { // still in flight, although nobody waits
 			<-req.done
-			l.inflight.Add(-n)
+			end()
 		}()
 		return fill(fmt.Errorf("the statement may or may not be logged, submit it again: %w", ctx.Err()))
 	}

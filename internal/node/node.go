@@ -77,6 +77,7 @@ type Node struct {
 	entries  *answer.Entries
 	lists    *answer.Lists
 	turns    *turns
+	places   *places
 	coming   atomic.Int64      // calls that are read and verified, on their way to the ledger
 	operator *operator         // nil in a read replica
 	engine   *trillian.Engine  // nil with the embedded engine; the ledger closes it
@@ -132,7 +133,7 @@ func open(ctx context.Context, cfg Config, before func() error) (*Node, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{cfg: cfg, quiet: newCalm(cfg.Log, time.Now), registry: prometheus.NewRegistry(), members: answer.NewManifests(manifestCache),
-		entries: answer.NewEntries(entryCache), lists: answer.NewLists(listCache), turns: newTurns(runtime.GOMAXPROCS(0)), failed: make(chan error, 1)}
+		entries: answer.NewEntries(entryCache), lists: answer.NewLists(listCache), turns: newTurns(runtime.GOMAXPROCS(0)), places: newPlaces(enoughPlaces), failed: make(chan error, 1)}
 	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	ok := false
 	defer func() {

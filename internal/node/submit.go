@@ -35,6 +35,20 @@ func (n *Node) Submit(ctx context.Context, who api.Caller, envelopes [][]byte) [
 // parallel; only what they let through reaches the sequencer, in order.
 func (n *Node) Post(ctx context.Context, who api.Caller, envelopes [][]byte, m api.Meter) []api.Result {
 	results := make([]api.Result, len(envelopes))
+	leave := func() {}
+	if len(envelopes) == 1 { // of batches a party has two at once
+		if err := n.places.enter(ctx, who.Party); err != nil {
+			refuseAll(results, err)
+			return results
+		}
+		leave = func() { n.places.leave(who.Party) }
+	}
+	handed := false
+	defer func() {
+		if !handed {
+			leave()
+		}
+	}()
 	items, keys := n.prepare(ctx, who.Party, envelopes, results, m)
 	var subs []ledger.Submission
 	var lines []int
@@ -56,7 +70,8 @@ func (n *Node) Post(ctx context.Context, who api.Caller, envelopes [][]byte, m a
 	if len(subs) == 0 {
 		return results
 	}
-	for k, r := range n.ledger.Append(ctx, subs) {
+	handed = true
+	for k, r := range n.ledger.AppendThen(ctx, subs, leave) {
 		results[lines[k]] = recorded(r)
 	}
 	return results

@@ -1,0 +1,260 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fabtrail.dev/fabtrail/api"
+	"fabtrail.dev/fabtrail/internal/problem"
+)
+
+// committing is a ledger in small: one commit takes all that waits, and the longer the more
+// that is; all that is in it is answered together.
+type committing struct {
+	places *places
+
+	mu      sync.Mutex
+	waiting []chan struct{}
+	wake    chan struct{} // capacity 1
+	got     map[string]int
+}
+
+const (
+	perCommit    = 6 * time.Millisecond
+	perStatement = time.Millisecond
+)
+
+// crowd is the clients of some parties that post one statement after the other each.
+type crowd struct {
+	name             string
+	parties, clients int           // clients in all
+	pause            time.Duration // before the next statement
+}
+
+// commit plays crowds against a ledger for a minute; it returns how many statements the
+// parties of each name got in.
+func commit(t *testing.T, enough int, crowds ...crowd) map[string]int {
+	var c *committing
+	synctest.Test(t, func(t *testing.T) {
+		c = &committing{places: newPlaces(enough), wake: make(chan struct{}, 1), got: map[string]int{}}
+		end := time.Now().Add(time.Minute)
+		stop := make(chan struct{})
+		go c.loop(stop)
+		var all sync.WaitGroup
+		for _, w := range crowds {
+			for i := range w.clients {
+				all.Go(func() {
+					for time.Now().Before(end) {
+						c.post(t.Context(), fmt.Sprint(w.name, i%w.parties), w.name)
+						time.Sleep(w.pause)
+					}
+				})
+			}
+		}
+		all.Wait()
+		close(stop)
+		if c.places.taken != 0 || c.places.waiting != 0 {
+			t.Errorf("%d places are taken, %d are waited for", c.places.taken, c.places.waiting)
+		}
+	})
+	return c.got
+}
+
+func (c *committing) post(ctx context.Context, party, name string) {
+	if err := c.places.enter(ctx, party); err != nil {
+		panic(err)
+	}
+	defer c.places.leave(party)
+	done := make(chan struct{})
+	c.mu.Lock()
+	c.waiting = append(c.waiting, done)
+	c.mu.Unlock()
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+	<-done
+	c.mu.Lock()
+	c.got[name]++
+	c.mu.Unlock()
+}
+
+func (c *committing) loop(stop <-chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		case <-c.wake:
+		}
+		c.mu.Lock()
+		batch := c.waiting
+		c.waiting = nil
+		c.mu.Unlock()
+		time.Sleep(perCommit + time.Duration(len(batch))*perStatement)
+		for _, done := range batch {
+			close(done)
+		}
+	}
+}
+
+// TestGreedyPartyHasItsPlaces: parties with a few clients each get nine tenths of what they
+// get alone beside one or two with 128, the ledger does no less in all, and whatever the
+// few leave is done for the greedy.
+func TestGreedyPartyHasItsPlaces(t *testing.T) {
+	polite := crowd{"polite", 11, 32, 2 * time.Millisecond}
+	greedy := crowd{"greedy", 1, 128, 0}
+	far := crowd{"polite", 11, 32, 30 * time.Millisecond}
+	seldom := crowd{"polite", 11, 32, 300 * time.Millisecond}
+	for _, tt := range []struct {
+		name   string
+		crowds []crowd
+		least  int // that the polite get, of a hundred
+	}{
+		{"one greedy party", []crowd{polite, greedy}, 90},
+		{"that is not quicker", []crowd{polite, {"greedy", 1, 128, 2 * time.Millisecond}}, 90},
+		{"two greedy parties, with a part each", []crowd{polite, {"greedy", 2, 256, 0}}, 85},
+		{"polite ones far away", []crowd{far, greedy}, 80},
+		{"polite ones that leave the machine idle", []crowd{seldom, greedy}, 80},
+	} {
+		alone := commit(t, enoughPlaces, tt.crowds[0])["polite"]
+		got := commit(t, enoughPlaces, tt.crowds...)
+		t.Logf("%s: the polite have %d of %d, the greedy %d", tt.name, got["polite"], alone, got["greedy"])
+		if got["polite"] < alone*tt.least/100 {
+			t.Errorf("%s: the polite have %d, %d without", tt.name, got["polite"], alone)
+		}
+		if got["polite"]+got["greedy"] < alone*95/100 {
+			t.Errorf("%s: less is done than without", tt.name)
+		}
+		// Half of what as few as keep the machine busy come to.
+		if busy := int(time.Minute / (perCommit/enoughPlaces + perStatement)); got["polite"]+got["greedy"] < busy/2 {
+			t.Errorf("%s: %d in all, %d could be", tt.name, got["polite"]+got["greedy"], busy)
+		}
+	}
+	const unbounded = 1 << 20
+	for _, c := range []crowd{greedy, {"all", 8, 256, 0}, {"all", 12, 640, time.Millisecond}} {
+		if got, want := commit(t, enoughPlaces, c)[c.name], commit(t, unbounded, c)[c.name]; got < want*99/100 {
+			t.Errorf("%d parties with %d clients get %d of %d", c.parties, c.clients, got, want)
+		}
+	}
+	if got := commit(t, unbounded, polite, greedy); got["polite"]*2 > got["greedy"] {
+		t.Errorf("without bounds the polite have %d and the greedy %d: this shows nothing", got["polite"], got["greedy"])
+	}
+}
+
+// TestPlacesEnd: who gives up leaves the line, nobody waits while places are free,
+// and in the end nothing is kept.
+func TestPlacesEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlaces(4)
+		rng := rand.New(rand.NewPCG(1, 2))
+		const n = 500
+		entered, gone, bad := 0, 0, 0
+		var mu sync.Mutex
+		for i := range n {
+			party := fmt.Sprint(max(0, i%9-4)) // one has more than others
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+rng.IntN(20))*time.Second)
+			start, stay := time.Duration(rng.IntN(60))*time.Second, time.Duration(rng.IntN(1500))*time.Millisecond
+			go func() {
+				defer cancel()
+				time.Sleep(start)
+				err := p.enter(ctx, party)
+				mu.Lock()
+				switch {
+				case err == nil:
+					entered++
+				case errors.Is(err, context.DeadlineExceeded):
+					gone++
+				default:
+					bad++
+				}
+				mu.Unlock()
+				if err == nil {
+					time.Sleep(stay)
+					p.leave(party)
+				}
+			}()
+		}
+		for range 600 {
+			time.Sleep(100*time.Millisecond + lookEvery)
+			synctest.Wait()
+			p.mu.Lock()
+			has, line, kept := 0, 0, 0
+			for _, g := range p.parties {
+				kept += g.keeps(time.Now())
+			}
+			for party, g := range p.parties {
+				if has, line = has+len(g.has), line+len(g.line); len(g.line) > 0 && p.taken+kept < p.enough {
+					t.Errorf("party %s waits for a place that is free", party)
+				}
+			}
+			if has != p.taken || line != p.waiting {
+				t.Errorf("%d places counted as %d, %d that wait as %d", has, p.taken, line, p.waiting)
+			}
+			p.mu.Unlock()
+		}
+		time.Sleep(time.Hour)
+		if entered == 0 || gone == 0 || bad != 0 || entered+gone != n {
+			t.Errorf("%d of %d entered, %d gave up, %d errors", entered, n, gone, bad)
+		}
+		p.age(time.Now())
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.taken != 0 || p.waiting != 0 || len(p.parties) != 0 {
+			t.Errorf("%d places are taken, %d are waited for, %d parties remembered", p.taken, p.waiting, len(p.parties))
+		}
+	})
+}
+
+// TestStatementsTakePlaces: a single statement has a place of its party while it is on its
+// way, whatever becomes of it, and none afterwards.
+func TestStatementsTakePlaces(t *testing.T) {
+	w := newWorldWith(t, Config{Folder: prepareFolder(t)})
+	n := w.node
+	n.places = newPlaces(0) // they are never too few
+	post := func(ctx context.Context, i int, party string) string {
+		b := w.commission(i)
+		if party != makerParty {
+			b = []byte("{")
+		}
+		if p := problem.As(n.Submit(ctx, api.Caller{Party: party}, [][]byte{b})[0].Err); p != nil {
+			return p.Type
+		}
+		return ""
+	}
+	for _, party := range []string{makerParty, carrierParty} {
+		if err := n.places.enter(t.Context(), party); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ahead := func(by int) {
+		n.places.mu.Lock()
+		defer n.places.mu.Unlock()
+		n.places.parties[makerParty].begun = by
+	}
+	ahead(1 << 40)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if r := n.Submit(ended, api.Caller{Party: makerParty}, [][]byte{w.commission(1)})[0]; !errors.Is(r.Err, context.Canceled) {
+		t.Errorf("a statement without a place: %v", r.Err)
+	}
+	ahead(0)
+	n.places.leave(makerParty)
+	if got := post(t.Context(), 1, makerParty); got != "" {
+		t.Errorf("a statement with a place: %s", got)
+	}
+	n.places.leave(carrierParty)
+	if got := post(t.Context(), 2, carrierParty); got != "malformed_json" {
+		t.Errorf("a statement that is none: %q", got)
+	}
+	n.places.mu.Lock()
+	defer n.places.mu.Unlock()
+	if n.places.taken != 0 || n.places.waiting != 0 {
+		t.Errorf("%d places are taken, %d are waited for", n.places.taken, n.places.waiting)
+	}
+}

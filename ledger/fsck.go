@@ -573,6 +573,9 @@ func (f *fsck) index() error {
 		return nil
 	}
 	f.cfg.Progress("index", t.Len(), t.Len())
+	if err := f.strayRows(); err != nil {
+		return err
+	}
 	if f.head.Covers > 0 && (t.Root() != f.head.IndexRoot || t.Len() != f.head.Topics) {
 		f.found("index-root", f.head.Covers, "%d rows give root %s, the commitment says %s over %d", t.Len(), t.Root(), f.head.IndexRoot, f.head.Topics)
 	}

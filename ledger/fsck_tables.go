@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"fabtrail.dev/fabtrail/ledger/entry"
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/sstable"
 )
 
@@ -56,4 +58,17 @@ func (f *fsck) table(name string, o sstable.ReaderOptions) (err error) {
 		return errors.Join(err, readable.Close())
 	}
 	return errors.Join(r.ValidateBlockChecksums(), r.Close())
+}
+
+// strayRows looks for index rows that sort before all topics, where no scan begins.
+func (f *fsck) strayRows() (err error) {
+	it, err := f.s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{keyRow}, UpperBound: keyHash(keyRow, entry.Hash{})})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	if it.First() {
+		f.found("index-row", 0, "%v: index row with a key of %d bytes", ErrDamaged, len(it.Key()))
+	}
+	return readError(it)
 }

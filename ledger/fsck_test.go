@@ -110,6 +110,11 @@ func TestFsck(t *testing.T) {
 		{"topic's list", "index-row", 0, edit(hash('r', ledgertest.Topic("t3")), flip(8))},
 		{"topic's entries", "index-row", 0, edit(hash('r', ledgertest.Topic("t3")), func(v []byte) []byte { v[len(v)-1]++; return v })},
 		{"topic gone", "index-root", 300, edit(hash('r', ledgertest.Topic("t3")), drop)},
+		{"row before all topics", "index-row", 0, func(db *pebble.DB) {
+			if err := db.Set([]byte{'r', 0, 0}, []byte("stray"), pebble.Sync); err != nil {
+				t.Fatal(err)
+			}
+		}},
 		{"chunk", "index-row", 0, edit(append(hash('R', ledgertest.Topic("all")), 0, 0, 0, 1), flip(0))},
 		{"note", "note", 301, edit(u64('n', 301), flip(3))},
 		{"cosignature", "note", 301, edit(u64('n', 301), func(v []byte) []byte { return v[:strings.LastIndex(string(v), "— ")] })},

@@ -130,6 +130,20 @@ func TestFoldersOfClusterNodes(t *testing.T) {
 	}
 }
 
+// TestMigratedTwice: who moves a ledger to the tree where it is, and is asked what others have
+// seen, is told that it may just be started.
+func TestMigratedTwice(t *testing.T) {
+	err := there(errors.Join(&ledger.NoSign{Reason: "nobody was asked", WayOut: "give --seen FILE"}), 42)
+	for _, want := range []string{"moved to tree 42 before", "fabtraild serve --engine trillian", "give --seen FILE"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	if other := errors.New("no route to host"); there(other, 42) != other || there(nil, 42) != nil {
+		t.Error("other errors are not as they were")
+	}
+}
+
 // TestNotFollowed: what keeps a replica back is said as what it means for its operator.
 func TestNotFollowed(t *testing.T) {
 	for _, tc := range []struct {

@@ -72,12 +72,22 @@ func (c Migration) refill(ctx context.Context, was int64) (m Migrated, err error
 	if was != cluster.Tree {
 		err = trillian.Replace(ctx, cluster, was, func() error { return c.fill(ctx, cluster, key, &m) })
 	} else {
-		err = c.fill(ctx, cluster, key, &m)
+		err = there(c.fill(ctx, cluster, key, &m), was)
 	}
 	if err != nil {
 		return m, err
 	}
 	return m, f.setTree(cluster.Tree)
+}
+
+// there says of a refusal to give a ledger back to its own tree that this is what was
+// asked for: whoever runs 'migrate' twice mostly wants to know whether the first one is done.
+func there(err error, tree int64) error {
+	if no := (*ledger.NoSign)(nil); errors.As(err, &no) {
+		no.WayOut = fmt.Sprintf("the ledger has been moved to tree %d before: if the tree has lost nothing since, start it with "+
+			"'fabtraild serve --engine trillian'; if it has, %s", tree, no.WayOut)
+	}
+	return err
 }
 
 // fill becomes the tree's signer, and gives it what the folder has.

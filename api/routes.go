@@ -107,9 +107,12 @@ func (a *API) serve(r route) echo.HandlerFunc {
 			c.Response().Header().Set("Access-Control-Allow-Origin", "*")
 			c.Response().Header().Set("Cross-Origin-Resource-Policy", "cross-origin")
 		}
+		if err := a.patience(c, r.class); err != nil {
+			return err
+		}
 		leave, err := a.limits.enter(r.class)
 		if err != nil {
-			return err
+			return a.tell(c, r.class, err)
 		}
 		defer leave()
 		gauge := a.metrics.inFlight.WithLabelValues(classNames[r.class])

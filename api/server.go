@@ -39,6 +39,7 @@ func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	}
 	return &http.Server{
 		Handler:           h,
+		ConnContext:       remember,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,

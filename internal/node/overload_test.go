@@ -215,6 +215,16 @@ type phase struct {
 // norm is goodput in signature checks.
 func (p *phase) norm() float64 { return p.goodput / p.yard }
 
+// busy is the part of the ledger's processors that it had, or wanted.
+func (p *phase) busy() float64 {
+	return p.cpu.Seconds() / p.Took.Seconds() / float64(runtime.GOMAXPROCS(0))
+}
+
+// between is what phases are compared with that came between two of one kind: the mean of these.
+func between(a, b *phase) *phase {
+	return &phase{goodput: (a.norm() + b.norm()) / 2, yard: 1, stormTally: stormTally{P99: max(a.P99, b.P99)}}
+}
+
 // watchMemory looks at what this process has from the system until it is told to end; it
 // returns the most that it saw, in bytes.
 func watchMemory() (end func() uint64) {
@@ -267,9 +277,9 @@ const maxMemory = 512 << 20
 func (c *campaign) show(name string, p, than *phase, worth float64) *phase {
 	accepted := p.goodput * p.Took.Seconds()
 	share := p.norm() / than.norm()
-	c.t.Logf("%-30s %6.0f/s raw, yardstick %6.0f/s, %5.3f of it, %4.0f %%  refused %7d  p50 %8s  p99 %8s  ledger %4.1f checks each, clients %4.1f  %4d MiB, %3d live  %d goroutines",
+	c.t.Logf("%-30s %6.0f/s raw, yardstick %6.0f/s, %5.3f of it, %4.0f %%  refused %7d  p50 %8s  p99 %8s  ledger %4.1f checks each, busy %3.0f %%, clients %4.1f  %4d MiB, %3d live  %d goroutines",
 		name, p.goodput, p.yard, p.norm(), 100*share, p.Refused, p.P50.Round(100*time.Microsecond), p.P99.Round(100*time.Microsecond),
-		p.cpu.Seconds()/accepted/p.check.Seconds(), p.CPU.Seconds()/accepted/p.check.Seconds(), p.most>>20, p.live>>20, p.routines)
+		p.cpu.Seconds()/accepted/p.check.Seconds(), 100*p.busy(), p.CPU.Seconds()/accepted/p.check.Seconds(), p.most>>20, p.live>>20, p.routines)
 	for wrong, is := range map[string]bool{
 		"less goodput than it should be":          share < worth,
 		"refusals without Retry-After":            p.Bare > 0,
@@ -306,7 +316,7 @@ func shareOf(by []int64, party int) float64 {
 // afterwards, and fails where that is not what overload may do: FABTRAIL_OVERLOAD=10s
 // (make overload). Clients and ledger share the machine, and the machine's speed changes
 // by itself: goodput is compared as a share of the signature checks that it does in a
-// second, before and after each phase.
+// second, before and after each phase, and with the mean of two phases, one before and one after.
 func TestOverloadCampaign(t *testing.T) {
 	d, err := time.ParseDuration(os.Getenv("FABTRAIL_OVERLOAD"))
 	if err != nil {
@@ -328,9 +338,9 @@ func TestOverloadCampaign(t *testing.T) {
 	all := func(n int) stormOrder { return stormOrder{For: d, Clients: spread(n, parties, parties), Greedy: -1} }
 	hasty := all(20 * full)
 	hasty.Hasty = true
-	idle := all(few)
-	idle.Idle = 10_000
 	polite := stormOrder{For: d, Clients: spread(few, parties-1, parties), Greedy: parties - 1}
+	idle := polite
+	idle.Idle = 10_000
 	both := polite
 	both.Clients = append(spread(few, parties-1, parties)[:parties-1], 4*few)
 
@@ -338,25 +348,35 @@ func TestOverloadCampaign(t *testing.T) {
 	warm.For = d / 2
 	c.run(warm)
 	first := c.run(all(full))
-	c.show("1x: 128 clients", first, first, 1)
-	c.show("5x: 640 clients", c.run(all(5*full)), first, .9)
-	c.show("20x: 2560 clients", c.run(all(20*full)), first, .9)
-	c.show("20x that come again at once", c.run(hasty), first, 0)
-	c.show("1x again", c.run(all(full)), first, .9)
-	alone := c.run(polite)
-	c.show("32 clients of eleven parties", alone, alone, 1)
-	p := c.show("beside 10,000 idle sockets", c.run(idle), alone, .9)
-	t.Logf("%-36s %d sockets", "", p.Idle)
-	p = c.show("beside 128 of one greedy party", c.run(both), alone, .9)
-	greedy := shareOf(p.Accepted, parties-1)
-	kept := (1 - greedy) * p.norm() / alone.norm()
+	five := c.run(all(5 * full))
+	second := c.run(all(full))
+	twenty := c.run(all(20 * full))
+	third := c.run(all(full))
+	again := c.run(hasty)
+	fourth := c.run(all(full))
+	c.show("1x: 128 clients", first, between(first, second), .9)
+	c.show("5x: 640 clients", five, between(first, second), .9)
+	c.show("20x: 2560 clients", twenty, between(second, third), .9)
+	c.show("20x that come again at once", again, between(third, fourth), .9)
+	c.show("1x again", fourth, between(first, second), .9)
+	before := c.run(polite)
+	sockets := c.run(idle)
+	amid := c.run(polite)
+	beside := c.run(both)
+	debug.FreeOSMemory()
+	after := c.run(polite)
+	c.show("32 clients of eleven parties", before, between(before, amid), .9)
+	c.show("beside 10,000 idle sockets", sockets, between(before, amid), .9)
+	t.Logf("%-36s %d sockets", "", sockets.Idle)
+	c.show("beside 128 of one greedy party", beside, between(amid, after), .9)
+	greedy := shareOf(beside.Accepted, parties-1)
+	kept := (1 - greedy) * beside.norm() / between(amid, after).norm()
 	t.Logf("%-36s %.0f %% of it is the greedy party's; the others get %.0f %% of what they get without it", "", 100*greedy, 100*kept)
 	if kept < .9 && greedy > 1.0/parties {
 		t.Errorf("a greedy party takes from the others more than its share")
 	}
-	debug.FreeOSMemory()
-	c.show("32 clients at the end", c.run(polite), alone, .9)
-	c.show("1x at the end", c.run(all(full)), first, .9)
+	c.show("32 clients at the end", after, between(before, amid), .9)
+	c.show("1x at the end", c.run(all(full)), between(first, second), .9)
 }
 
 // storm enrols the parties of a storm, and says what its clients must know.

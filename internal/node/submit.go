@@ -35,6 +35,9 @@ func (n *Node) Submit(ctx context.Context, who api.Caller, envelopes [][]byte) [
 // parallel; only what they let through reaches the sequencer, in order.
 func (n *Node) Post(ctx context.Context, who api.Caller, envelopes [][]byte, m api.Meter) []api.Result {
 	results := make([]api.Result, len(envelopes))
+	if len(envelopes) == 0 {
+		return results
+	}
 	leave := func() {}
 	if len(envelopes) == 1 { // of batches a party has two at once
 		if err := n.places.enter(ctx, who.Party); err != nil {

@@ -13,8 +13,8 @@ import (
 	"fabtrail.dev/fabtrail/internal/problem"
 )
 
-// told is what somebody was last told over a connection: that too many requests are being
-// served, and when to come again. Each refusal costs about as much as the check of a
+// told is what somebody was last told over a connection: that too many requests, of all or of
+// its party, are being served, and when to come again. Each refusal costs about as much as the check of a
 // signature, so clients that come again at once would keep the ledger busy with nothing else.
 // They wait in their connection instead, until the time that they were told.
 //

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,7 +17,7 @@ import (
 // requests, and whoever comes in time do not wait.
 func TestHastyCallersWait(t *testing.T) {
 	limits := generous
-	limits.WriteInFlight = 1
+	limits.WriteInFlight, limits.BatchPerParty = 1, 1
 	var mu sync.Mutex
 	var states []http.ConnState
 	s := newServer(t, limits, func(_ *API, srv *http.Server) {
@@ -28,6 +29,12 @@ func TestHastyCallersWait(t *testing.T) {
 	})
 	s.entered, s.gate = make(chan struct{}, 2), make(chan struct{})
 	var first sync.WaitGroup
+	first.Go(func() {
+		if r := s.do("POST", "/v1/statements/batch", `{"name":"c"}`, typeLines, bearerHeader(s.token(partyA, ScopeWrite))); r.status != 200 {
+			t.Errorf("the batch: %d %s", r.status, r.body)
+		}
+	})
+	<-s.entered
 	first.Go(func() {
 		if r := s.do("POST", "/v1/statements", `{"name":"a"}`, typeJSON, bearerHeader(s.token(partyA, ScopeWrite))); r.status != 201 {
 			t.Errorf("the first: %d %s", r.status, r.body)
@@ -65,14 +72,19 @@ func TestHastyCallersWait(t *testing.T) {
 		{"POST /v1/statements", other, 0, 503, 0},
 		{"POST /v1/statements", token, 0, 503, 0}, // the other was told last
 		{"POST /v1/statements", token, time.Second, 503, 0},
+		{"POST /v1/statements/batch", token, 0, 429, 0},
+		{"POST /v1/statements/batch", token, 0, 429, time.Second},
 	} {
 		s.clock.Add(step.pause)
-		body := ""
+		body, media := "", typeJSON
+		if strings.HasSuffix(step.request, "batch") {
+			media = typeLines
+		}
 		if step.request[0] == 'P' {
 			body = `{"name":"b"}`
 		}
 		before := idle()
-		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\n%s\r\n%s\r\nContent-Length: %d\r\n\r\n%s", step.request, bearerHeader(step.token), typeJSON, len(body), body)
+		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\n%s\r\n%s\r\nContent-Length: %d\r\n\r\n%s", step.request, bearerHeader(step.token), media, len(body), body)
 		resp, err := http.ReadResponse(in, nil)
 		if err != nil {
 			t.Fatal(err)

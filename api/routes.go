@@ -125,7 +125,7 @@ func (a *API) serve(r route) echo.HandlerFunc {
 		}
 		gone, err := a.limits.enterParty(r.class, who.Party)
 		if err != nil {
-			return err
+			return a.tell(c, r.class, err)
 		}
 		defer gone()
 		// Last, since it uses something up: who finds no place may come again for free.

@@ -139,7 +139,7 @@ func TestMigratedTwice(t *testing.T) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
-	if other := errors.New("no route to host"); there(other, 42) != other || there(nil, 42) != nil {
+	if other := errors.New("no route to host"); !errors.Is(there(other, 42), other) || there(nil, 42) != nil {
 		t.Error("other errors are not as they were")
 	}
 }

@@ -93,7 +93,10 @@ func printBench(w io.Writer, r bench.Result) {
 	row("memory                %10.0f MiB after the appends", r.RSS)
 	row("inclusion proofs      %10.0f /s on a core", r.InclusionPerS)
 	if r.Topics > 0 {
-		row("index                 %10d topics, %.0f bytes each on disk, %.0f MiB resident, filled at %.0f /s", r.Topics, r.IndexBytes, r.FillRSS, r.FillPerS)
+		row("index                 %10d topics, %.0f bytes each on disk", r.Topics, r.IndexBytes)
+	}
+	if r.FillPerS > 0 {
+		row("  alone               %10.0f MiB resident, filled at %.0f /s", r.FillRSS, r.FillPerS)
 		row("  CPU                 %10.1f us per updated topic, 4,096 to a commitment = %.2f signature checks; %.1f us later, compacting", r.TopicCPU, r.IndexShare, r.LaterCPU)
 		row("  proofs              %10d bytes p50", r.ProofP50)
 	}

@@ -21,7 +21,7 @@ import (
 func TestRun(t *testing.T) {
 	for _, cfg := range []Config{
 		{Time: 40 * time.Millisecond, InFlight: 8, Entries: 300, Prefill: 3000, Log: 3000},
-		{Time: 40 * time.Millisecond, InFlight: 128, Entries: 256, Batch: true},
+		{Time: 40 * time.Millisecond, InFlight: 128, Entries: 256, Batch: true, Log: 500},
 	} {
 		cfg.Dir = t.TempDir()
 		r, err := Run(t.Context(), cfg)
@@ -34,6 +34,9 @@ func TestRun(t *testing.T) {
 		}
 		if cfg.Prefill > 0 && (r.Topics <= cfg.Prefill || r.IndexShare <= 0 || r.ProofP50 < 300 || r.IndexBytes < 32) {
 			t.Errorf("index: %+v", r)
+		}
+		if cfg.Log > 0 && (r.Topics < cfg.Log || r.IndexBytes < 32) {
+			t.Errorf("the log's index: %+v", r)
 		}
 	}
 }

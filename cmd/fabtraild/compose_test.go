@@ -198,6 +198,9 @@ func TestClusterCommand(t *testing.T) {
 // TestContainers checks the Dockerfile, builds what it builds, and runs
 // docker-compose.yml as processes.
 func TestContainers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds what it runs; a race detector would not see that")
+	}
 	image := buildImage(t)
 	servers := buildTrillian(t)
 	t.Run("dockerfile", func(t *testing.T) { checkDockerfile(t, image); checkTrillian(t, servers) })

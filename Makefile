@@ -49,7 +49,7 @@ witness-bench: ## one witness: cosignatures as ratios to signing and to a sync o
 LIES ?= 10000
 LIESEED ?= 1
 lies: ## tell a client LIES lies (default 10,000) of a lying server, and an auditor false commitments, seeded by LIESEED
-	go test -count=1 -timeout 24h -run '^Test(LyingServer(AboutMany)?(BeforeOrdinaryWitnesses)?|FalseCommitments|HiddenEntries)$$' -v ./client -lies $(LIES) -lieseed $(LIESEED)
+	go test -count=1 -timeout 24h -run '^Test(LyingServer(AboutMany)?(BeforeOrdinaryWitnesses|ToAReader)?|FalseCommitments|HiddenEntries)$$' -v ./client -lies $(LIES) -lieseed $(LIESEED)
 
 WORLDS ?= 1250
 SEED ?= 0

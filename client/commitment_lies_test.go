@@ -367,7 +367,7 @@ func TestFalseCommitments(t *testing.T) {
 // ordinary one knows of no index witness.
 func judgedUnder(t *testing.T, w *answertest.World, serial string, ordinary bool) (*Report, error) {
 	t.Helper()
-	a, _, err := answer.Assemble(w.View(), w.Unit(serial), answer.Options{Evidence: all})
+	a, _, err := answer.Assemble(w.View(), w.Unit(serial), answer.Options{Lanes: all})
 	if err != nil {
 		return nil, err
 	}

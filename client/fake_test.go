@@ -38,7 +38,7 @@ type fake struct {
 	records map[entry.Hash]*Appended
 	units   func(*answer.Answer)    // sees and changes every answer
 	many    func(*answer.Many)      // the same of answers about many units
-	see     func(custody.Item) bool // what readers see of evidence
+	see     func(custody.Item) bool // what readers see of route policies
 	most    int                     // units that fit into one answer; 0: all
 	dropped string                  // path of a tile that is not served
 	calls   map[string]int          // requests by method and route
@@ -202,7 +202,7 @@ func (f *fake) unit(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err)
 		return
 	}
-	a, _, err := answer.Assemble(f.View(), uri, answer.Options{Have: answer.ParseHave(r.Header.Get(answer.HaveHeader)), Evidence: f.see})
+	a, _, err := answer.Assemble(f.View(), uri, answer.Options{Have: answer.ParseHave(r.Header.Get(answer.HaveHeader)), Lanes: f.see})
 	if err != nil {
 		refuse(w, err)
 		return
@@ -228,7 +228,7 @@ func (f *fake) checkUnits(w http.ResponseWriter, r *http.Request) {
 	for _, u := range q.Units {
 		uris = append(uris, u.URI)
 	}
-	m, err := answer.AssembleMany(f.View(), uris, answer.Options{Have: answer.ParseHave(r.Header.Get(answer.HaveHeader)), Evidence: f.see},
+	m, err := answer.AssembleMany(f.View(), uris, answer.Options{Have: answer.ParseHave(r.Header.Get(answer.HaveHeader)), Lanes: f.see},
 		func(i int, _ *custody.History) (string, error) {
 			if q.Units[i].Key == opensNothing {
 				return "known", nil

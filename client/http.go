@@ -60,8 +60,8 @@ type Options struct {
 func (r *Remote) audits() bool { return r != nil && r.auditor }
 
 // auditor reads whether a token has the scope audit: nothing that is restricted is then
-// kept back, and an answer that withholds something is not believed. The token is the
-// reader's own, so that what it says of itself is enough.
+// kept back, and an answer without it is not believed. The token is the reader's own, so
+// that what it says of itself is enough.
 func auditor(token string) bool {
 	var claims struct {
 		jwt.RegisteredClaims

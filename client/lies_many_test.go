@@ -21,9 +21,9 @@ type manyLie struct {
 // that every lie about one unit can be told about many.
 func asAnswer(s *stage, m *answer.Many, fn func(a *answer.Answer) bool) bool {
 	u := m.Units[s.IntN(len(m.Units))]
-	a := &answer.Answer{Format: answer.Format, URI: u.URI, Form: u.Form, Checkpoint: m.Checkpoint, Commitment: m.Commitment, Topics: m.Topics, Entries: m.Entries, Withheld: m.Withheld}
+	a := &answer.Answer{Format: answer.Format, URI: u.URI, Form: u.Form, Checkpoint: m.Checkpoint, Commitment: m.Commitment, Topics: m.Topics, Entries: m.Entries}
 	ok := fn(a)
-	m.Checkpoint, m.Commitment, m.Topics, m.Entries, m.Withheld = a.Checkpoint, a.Commitment, a.Topics, a.Entries, a.Withheld
+	m.Checkpoint, m.Commitment, m.Topics, m.Entries = a.Checkpoint, a.Commitment, a.Topics, a.Entries
 	return ok
 }
 

@@ -72,43 +72,6 @@ func (s *stage) misplace(a *answer.Answer) {
 	}
 }
 
-// evidence picks an entry that a finding names and that no list of the answer has.
-func (s *stage) evidence(a *answer.Answer) (uint64, bool) {
-	listed := map[uint64]bool{}
-	for _, t := range a.Topics {
-		for _, n := range t.Indexes {
-			listed[n] = true
-		}
-	}
-	var ns []uint64
-	for _, e := range a.Entries {
-		if !listed[e.Index] {
-			ns = append(ns, e.Index)
-		}
-	}
-	for _, w := range a.Withheld {
-		ns = append(ns, w.Index)
-	}
-	if len(ns) == 0 || slices.ContainsFunc(a.Topics, func(t answer.Topic) bool { return t.Known || t.From > 0 }) {
-		return 0, false // of lists that are known the entries are not listed here
-	}
-	return ns[s.IntN(len(ns))], true
-}
-
-// evidenceAs withholds evidence with a leaf of a class that it has not.
-func (s *stage) evidenceAs(a *answer.Answer, c entry.Class) bool {
-	n, ok := s.evidence(a)
-	if !ok {
-		return false
-	}
-	a.Entries = slices.DeleteFunc(a.Entries, func(e answer.Entry) bool { return e.Index == n })
-	leaf := s.w.Entries[n].Leaf()
-	leaf[1] = byte(c)
-	leaf[2] ^= 1
-	a.Withheld = []answer.Withheld{{Index: n, Leaf: leaf[:], Hashes: s.w.Tree[:s.w.Published].Inclusion(int(n))}}
-	return true
-}
-
 // moreLies mix what is true with what is true elsewhere, or of something else.
 var moreLies = []lie{
 	{"hide-component", func(s *stage, a *answer.Answer) bool {
@@ -131,45 +94,20 @@ var moreLies = []lie{
 		return true
 	}},
 	{"hide-evidence", func(s *stage, a *answer.Answer) bool {
-		n, ok := s.evidence(a)
-		a.Entries = slices.DeleteFunc(a.Entries, func(e answer.Entry) bool { return e.Index == n && ok })
-		a.Withheld = slices.DeleteFunc(a.Withheld, func(w answer.Withheld) bool { return w.Index == n && ok })
-		return ok
-	}},
-	{"withhold-evidence", func(s *stage, a *answer.Answer) bool {
-		// It is restricted, and this reader may see it; or it is none of what is withheld.
-		n, ok := s.evidence(a)
-		if !ok {
-			return false
+		// The list of route policies, with its entries or without; of a reader who may not see
+		// it, the finding that rests on it.
+		i := slices.IndexFunc(a.Topics, func(t answer.Topic) bool { return t.Kind == entry.TopicLane && len(t.Indexes) > 0 })
+		if i < 0 {
+			return hide(custody.KindFinding).tell(s, a)
 		}
-		shown := len(a.Entries)
-		a.Entries = slices.DeleteFunc(a.Entries, func(e answer.Entry) bool { return e.Index == n })
-		if len(a.Entries) == shown { // another entry's leaf
-			n++
-			a.Withheld = nil
-		}
-		leaf := s.w.Entries[n].Leaf()
-		a.Withheld = append(a.Withheld, answer.Withheld{Index: n, Leaf: leaf[:], Hashes: s.w.Tree[:s.w.Published].Inclusion(int(n))})
-		return true
-	}},
-	{"withhold-what-is-listed", func(s *stage, a *answer.Answer) bool {
-		e := s.entry(a)
-		if e == nil {
-			return false
-		}
-		leaf := s.w.Entries[e.Index].Leaf()
-		a.Withheld = []answer.Withheld{{Index: e.Index, Leaf: leaf[:], Hashes: e.Hashes}}
-		if n := e.Index; s.IntN(2) == 0 {
-			a.Entries = slices.DeleteFunc(a.Entries, func(e answer.Entry) bool { return e.Index == n })
+		gone := a.Topics[i].Indexes
+		a.Topics = slices.Delete(a.Topics, i, i+1)
+		for _, n := range gone {
+			if s.IntN(2) == 0 {
+				forget(a, n)
+			}
 		}
 		return true
-	}},
-	{"withheld-leaf", func(s *stage, a *answer.Answer) bool {
-		if len(a.Withheld) == 0 {
-			return s.evidenceAs(a, entry.Restricted)
-		}
-		w := &a.Withheld[s.IntN(len(a.Withheld))]
-		return s.flip(w.Leaf)
 	}},
 	{"misplaced-commitment", func(s *stage, a *answer.Answer) bool {
 		if s.IntN(2) == 0 {

@@ -32,7 +32,7 @@ type lie struct {
 type stage struct {
 	*rand.Rand
 	w       *answertest.World
-	see     func(custody.Item) bool // what the reader may see of evidence
+	see     func(custody.Item) bool // what the reader may see of route policies
 	serials []string
 	past    []map[string][]byte // answers by serial, for each published size, oldest first
 	notes   [][]byte
@@ -51,7 +51,7 @@ func newStageFor(t testing.TB, seed uint64, see func(custody.Item) bool) *stage 
 	l.OnPublish = func() {
 		now := map[string][]byte{}
 		for _, serial := range s.serials {
-			a, _, err := answer.Assemble(l.View(), unitURI(serial), answer.Options{Evidence: s.see})
+			a, _, err := answer.Assemble(l.View(), unitURI(serial), answer.Options{Lanes: s.see})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -95,7 +95,7 @@ func (s *stage) known(serial string) (*answer.Answer, *answer.Parts) {
 			panic(err)
 		}
 	}
-	a, _, err := answer.Assemble(s.w.View(), unitURI(serial), answer.Options{Evidence: s.see, Have: answer.ParseHave(parts.Have())})
+	a, _, err := answer.Assemble(s.w.View(), unitURI(serial), answer.Options{Lanes: s.see, Have: answer.ParseHave(parts.Have())})
 	if err != nil {
 		panic(err)
 	}
@@ -204,7 +204,7 @@ func harmless(r, truth *Report) bool {
 // answer) must lead to the honest report.
 func TestLyingServer(t *testing.T) { newAudience(t, auditing).hear(t, *lieTries) }
 
-// A reader who may not see the evidence of every finding is told the same.
+// A reader who may not see the route policies that findings rest on is told the same.
 func TestLyingServerToAReader(t *testing.T) { newAudience(t, reading).hear(t, *lieTries/2) }
 
 // A client that knows of no index witness is told the same, and calls nothing verified or
@@ -338,7 +338,7 @@ func TestLiesAreTold(t *testing.T) {
 	for _, name := range []string{
 		"drop-entry", "drop-from-list", "drop-topic", "reorder-list", "reorder-entries", "duplicate-in-list", "duplicate-entry", "duplicate-topic",
 		"swap-cargo", "swap-index", "truncate-list", "stale-list", "other-topics-list", "forged-absence", "hide-pack", "hide-unpack", "hide-recall",
-		"hide-revocation", "hide-component", "hide-evidence", "withhold-evidence", "forged-commitment", "missing-commitment", "misplaced-commitment", "old-commitment",
+		"hide-revocation", "hide-component", "hide-evidence", "forged-commitment", "missing-commitment", "misplaced-commitment", "old-commitment",
 	} {
 		if !slices.ContainsFunc(slices.Concat(lies, moreLies), func(l lie) bool { return l.name == name }) {
 			t.Errorf("nobody tells %s", name)

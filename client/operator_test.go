@@ -208,7 +208,7 @@ func TestCrookedOperator(t *testing.T) {
 func judgedFrom(t *testing.T, w *answertest.World, uri string, b []byte) *Report {
 	t.Helper()
 	if b == nil {
-		a, _, err := answer.Assemble(w.View(), uri, answer.Options{Evidence: all})
+		a, _, err := answer.Assemble(w.View(), uri, answer.Options{Lanes: all})
 		if err != nil {
 			t.Fatal(err)
 		}

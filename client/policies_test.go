@@ -203,7 +203,7 @@ func TestPoliciesOfAuthoritiesOnly(t *testing.T) {
 	at := uint64(len(c.Entries))
 	c.Add(entry.Entry{Class: entry.Public, Envelope: b}, entry.Hash{}, entry.Topic{Kind: entry.TopicLog}.Hash())
 	c.Publish()
-	a, _, err := answer.Assemble(c.View(), c.Unit("GOOD"), answer.Options{Evidence: all})
+	a, _, err := answer.Assemble(c.View(), c.Unit("GOOD"), answer.Options{Lanes: all})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -140,7 +140,7 @@ func writeKeptVectors(t *testing.T) {
 			learn(t, b, parts)
 		}
 		for try := 0; ; try++ {
-			a, _, err := answer.Assemble(s.w.View(), c.URI, answer.Options{Evidence: all, Have: answer.ParseHave(parts.Have())})
+			a, _, err := answer.Assemble(s.w.View(), c.URI, answer.Options{Lanes: all, Have: answer.ParseHave(parts.Have())})
 			if err != nil || try > 1000 {
 				t.Fatal(name, err)
 			}
@@ -167,7 +167,7 @@ func writeKeptVectors(t *testing.T) {
 	for ; at >= 0; at-- {
 		parts := answer.NewParts(1000)
 		learn(t, s.past[at]["RECALLED"], parts)
-		a, _, err := answer.Assemble(s.w.View(), unitURI("RECALLED"), answer.Options{Evidence: all, Have: answer.ParseHave(parts.Have())})
+		a, _, err := answer.Assemble(s.w.View(), unitURI("RECALLED"), answer.Options{Lanes: all, Have: answer.ParseHave(parts.Have())})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -225,7 +225,7 @@ func writeManyVectors(t *testing.T) {
 			c.Units = append(c.Units, unitURI(serial))
 		}
 		for try := 0; ; try++ {
-			m, err := answer.AssembleMany(s.w.View(), c.Units, answer.Options{Evidence: all}, func(int, *custody.History) (string, error) { return "", nil })
+			m, err := answer.AssembleMany(s.w.View(), c.Units, answer.Options{Lanes: all}, func(int, *custody.History) (string, error) { return "", nil })
 			if err != nil || try > 1000 {
 				t.Fatal(name, err)
 			}

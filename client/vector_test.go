@@ -27,7 +27,8 @@ type vector struct {
 	Now      string         `json:"now"` // RFC 3339
 	Verdict  custody.Word   `json:"verdict"`
 	Complete bool           `json:"complete"`
-	Failed   []string       `json:"failed"` // reason codes of what failed, heaviest first
+	Auditor  bool           `json:"auditor,omitzero"` // the verifier's token has the scope audit
+	Failed   []string       `json:"failed"`           // reason codes of what failed, heaviest first
 	Answer   jsontext.Value `json:"answer"`
 }
 
@@ -37,7 +38,7 @@ func (c *vector) verify(t *testing.T, trust *Trust) *Report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &Verifier{Trust: trust, Now: func() time.Time { return now }}
+	v := &Verifier{Trust: trust, Now: func() time.Time { return now }, Remote: &Remote{auditor: c.Auditor}}
 	return v.VerifyAnswer(t.Context(), c.URI, c.Answer)
 }
 
@@ -138,18 +139,11 @@ func writeVectors(t *testing.T) {
 		}
 	}
 	honest := func(*answer.Answer, *vector) {}
-	withheld := func(a *answer.Answer, c *vector) {
-		b, _, err := answer.Assemble(s.w.View(), c.URI, answer.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		*a = *b
-	}
 	put("good-verified", "a whole history, by manifest and in two loads", "SHIPPED", honest)
 	put("good-verified-lifted", "a hold that was lifted", "LIFTED", honest)
 	put("good-note-open", "a hand-over that is not accepted yet", "OPEN", honest)
 	put("good-note-stranger", "a stranger claims to have accepted it", "SMEARED", honest)
-	put("good-check-diverted", "a logged finding whose evidence shows it again", "DIVERTED", honest)
+	put("good-check-diverted", "off the lanes of its route policy, by what is logged", "DIVERTED", honest)
 	put("good-stop-recalled", "recalled by itself and with its lot", "RECALLED", honest)
 	put("good-stop-cloned", "commissioned twice", "CLONED", honest)
 	put("good-stop-twin", "one device key under two serials", "TWIN", honest)
@@ -177,17 +171,18 @@ func writeVectors(t *testing.T) {
 	put("bad-member", "a member of a manifest left out", "SHIPPED", tell("drop-member"))
 	put("bad-topic", "a list that the verifier needs is not there", "LIFTED", tell("drop-topic"))
 	put("bad-unit", "another unit's answer", "LIFTED", tell("other-unit"))
-	put("good-note-withheld", "the same to a reader who may not see the route policy", "DIVERTED", withheld)
-	put("bad-hidden-evidence", "an entry that a finding names left out", "DIVERTED", tell("hide-evidence"))
-	put("bad-withheld-leaf", "the leaf of what is withheld is not the log's", "DIVERTED", func(a *answer.Answer, c *vector) {
-		withheld(a, c)
-		a.Withheld[0].Leaf[33] ^= 1
+	put("good-note-word", "the same to a reader who may not see the route policy: its signer's word", "DIVERTED", func(a *answer.Answer, c *vector) {
+		b, _, err := answer.Assemble(s.w.View(), c.URI, answer.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		*a = *b
 	})
-	put("bad-withheld-list", "an entry of a list withheld", "LIFTED", func(a *answer.Answer, _ *vector) {
-		e := a.Entries[len(a.Entries)-1]
-		leaf := s.w.Entries[e.Index].Leaf()
-		a.Withheld, a.Entries = []answer.Withheld{{Index: e.Index, Leaf: leaf[:], Hashes: e.Hashes}}, a.Entries[:len(a.Entries)-1]
+	put("bad-hidden-evidence", "the list of route policies left out, to an auditor", "DIVERTED", func(a *answer.Answer, c *vector) {
+		c.Auditor = true
+		tell("hide-evidence")(a, c)
 	})
+	put("bad-hidden-policy", "a route policy left out of its list", "DIVERTED", tell("hide-route-policy"))
 }
 
 func write(t *testing.T, name string, v any) {

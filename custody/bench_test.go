@@ -81,7 +81,7 @@ func BenchmarkWalk(b *testing.B) {
 	b.ReportAllocs()
 	n, items := 0, 0
 	for b.Loop() {
-		h, err := custody.Walk(w, w.Units[n%len(w.Units)])
+		h, err := custody.Walk(w, w.Units[n%len(w.Units)], nil)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -128,7 +128,7 @@ func newFull(w *custodytest.World, found [][]custody.Finding) *full {
 
 func (f *full) compare(t *testing.T, ref custody.UnitRef) {
 	t.Helper()
-	h, err := custody.Walk(f.w, ref.String())
+	h, err := custody.Walk(f.w, ref.String(), func(string) bool { return true })
 	if err != nil {
 		t.Fatalf("%s: %v", ref, err)
 	}
@@ -153,7 +153,7 @@ func (f *full) compare(t *testing.T, ref custody.UnitRef) {
 		len(h.Items) > 0 && !reflect.DeepEqual(h.Standing, all.Standing) {
 		t.Errorf("%s: closure %+v\nreplay %+v", ref, brief(h), brief(all))
 	}
-	gotFindings, wantFindings := f.conclude(h, rules.Found(h, f.now())), f.conclude(all, f.found)
+	gotFindings, wantFindings := conclude(h, rules.Found(h, f.now())), conclude(all, f.found)
 	for _, c := range wantFindings {
 		f.concluded[c.Rule]++
 	}
@@ -174,16 +174,10 @@ func (f *full) compare(t *testing.T, ref custody.UnitRef) {
 	}
 }
 
-// conclude gives the findings that an auditor sees, who gets whatever a logged one names;
-// without their words, which name the first of the units that a statement speaks of: the
-// closure has not all of them.
-func (f *full) conclude(h *custody.History, found [][]custody.Finding) []custody.Conclusion {
-	cs := rules.ConcludeFrom(h, found, func(n uint64) (custody.Item, bool) {
-		if n >= uint64(len(f.w.Items)) {
-			return custody.Item{}, false
-		}
-		return f.w.Items[n], true
-	})
+// conclude gives the findings without their words, which name the first of the units that a
+// statement speaks of: the closure has not all of them.
+func conclude(h *custody.History, found [][]custody.Finding) []custody.Conclusion {
+	cs := rules.ConcludeFrom(h, found)
 	for i := range cs {
 		cs[i].Words = fmt.Sprint(cs[i].Evidence)
 	}

@@ -259,7 +259,7 @@ func (r *run) serialBlock(b *SerialBlock) {
 
 func (r *run) routePolicy(b *RoutePolicy) {
 	gtin := gtinOf(r.s.Subject)
-	t := entry.Topic{Kind: entry.TopicLane, Value: gtin}
+	t := LaneTopic(gtin)
 	if !r.tracks(t) {
 		return
 	}

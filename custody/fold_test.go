@@ -22,7 +22,7 @@ func TestHoldsTravelWithMembers(t *testing.T) {
 	hold, _, err := w.Say(custody.KindHold, reg, load, &custody.Hold{Reason: "regulatory"})
 	must(t, err)
 	held := func(u custody.UnitRef) int {
-		h, err := custody.Walk(w, u.String())
+		h, err := custody.Walk(w, u.String(), nil)
 		must(t, err)
 		return len(h.Holds)
 	}
@@ -62,7 +62,7 @@ func TestOwnershipOfALoadPasses(t *testing.T) {
 	must(t, err)
 	sell(a, b, outer)
 	owner := func(u custody.UnitRef) string {
-		h, err := custody.Walk(w, u.String())
+		h, err := custody.Walk(w, u.String(), nil)
 		must(t, err)
 		return h.Owner
 	}

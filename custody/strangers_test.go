@@ -23,7 +23,7 @@ func TestStrangersLabMakesANote(t *testing.T) {
 		if _, _, err := w.Say(custody.KindQAResult, a, unit, &custody.QAResult{Result: "FAILED"}); err != nil {
 			t.Fatal(err)
 		}
-		h, err := custody.Walk(w, unit.URI)
+		h, err := custody.Walk(w, unit.URI, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +72,7 @@ func TestStrangersSalesLeaveRoom(t *testing.T) {
 	if got := sell(maker, buyer); got != "applied" {
 		t.Errorf("the owner's sale: %s", got)
 	}
-	h, err := custody.Walk(w, unit.URI)
+	h, err := custody.Walk(w, unit.URI, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

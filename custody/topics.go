@@ -34,7 +34,7 @@ func Topics(st State, it Item) []entry.Topic {
 	case *SerialBlock:
 		t.add(lotTopic(s.Subject))
 	case *RoutePolicy:
-		t.add(entry.Topic{Kind: entry.TopicLane, Value: gtinOf(s.Subject)})
+		t.add(LaneTopic(gtinOf(s.Subject)))
 	case *Recall:
 		if sel, ok := selectorTopic(b.Selector); ok {
 			t.add(sel)
@@ -147,3 +147,6 @@ func serialURI(lot, serial string) (string, bool) {
 	id, err := gs1.New(gs1.SGTIN, gtin, serial)
 	return id.URI(), err == nil
 }
+
+// LaneTopic is the topic of a GTIN's route policies.
+func LaneTopic(gtin string) entry.Topic { return entry.Topic{Kind: entry.TopicLane, Value: gtin} }

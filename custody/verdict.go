@@ -87,12 +87,8 @@ type Conclusion struct {
 	Evidence []uint64
 	Words    string
 	// Logged is the log index of the finding statement, if it was not worked out
-	// here; Rerun says that its evidence was at hand and gives it again.
+	// here: then it is its signer's word.
 	Logged *uint64
-	Rerun  bool
-	// Missing are the entries of its evidence that are not at hand: they are not for
-	// this reader.
-	Missing []uint64
 }
 
 // Inputs is what a verdict takes beside the history.
@@ -317,14 +313,7 @@ func (j *judge) finding(c Conclusion) {
 	w := c.Weight
 	source := "worked out from the history"
 	if c.Logged != nil {
-		source = fmt.Sprintf("entry %d", *c.Logged)
-		if !c.Rerun {
-			source += ", its signer's word"
-			w = WeightNote
-			for _, n := range c.Missing {
-				source += fmt.Sprintf(", entry %d is not for this reader", n)
-			}
-		}
+		source, w = fmt.Sprintf("entry %d, its signer's word", *c.Logged), WeightNote
 	}
 	// Statements of a stranger never push a verdict below a note by themselves.
 	if !j.h.Standing[c.Accused] {

@@ -11,7 +11,7 @@ import (
 
 func verdict(t *testing.T, w *custodytest.World, uri string, in custody.Inputs) custody.Verdict {
 	t.Helper()
-	h, err := custody.Walk(w, uri)
+	h, err := custody.Walk(w, uri, nil)
 	must(t, err)
 	v := custody.Judge(h, in)
 	if v.Sentence != custody.Sentences[v.Word] || v.Sentence == "" {

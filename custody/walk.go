@@ -32,8 +32,12 @@ const (
 // member's own conditions before it reads a load or parent, a stranger's pack
 // drags nothing in. Parts of the unit are followed one level down.
 //
+// lanes says of which GTINs the reader may see the route policies: theirs are the only
+// lists that are not for everybody who may see the unit; nil: of none. Nothing in the
+// state of a unit depends on them, a finding does.
+//
 // The same walk tells a server what to send and a client what it needs.
-func Walk(src Source, uri string) (*History, error) {
+func Walk(src Source, uri string, lanes func(gtin string) bool) (*History, error) {
 	ref, err := ParseUnitRef(uri)
 	if err != nil {
 		return nil, err
@@ -60,9 +64,14 @@ func Walk(src Source, uri string) (*History, error) {
 			continue
 		}
 		h := w.survey(st, effects)
-		if grew, err := w.grow(st); err != nil {
+		n := len(w.topics)
+		if err := w.routes(h, lanes); err != nil {
 			return nil, err
-		} else if !grew {
+		}
+		if _, err := w.grow(st); err != nil {
+			return nil, err
+		}
+		if len(w.topics) == n {
 			return h, nil
 		}
 	}
@@ -247,6 +256,24 @@ func (w *walker) grow(st *watchState) (bool, error) {
 		}
 	}
 	return len(w.topics) > before, nil
+}
+
+// routes fetches the route policies of the unit's product and of its parts'.
+func (w *walker) routes(h *History, lanes func(gtin string) bool) error {
+	uris := []string{h.Ref.URI}
+	for _, p := range h.Parts {
+		if p.Followed {
+			uris = append(uris, p.URI)
+		}
+	}
+	for _, uri := range uris {
+		if gtin := gtinOf(uri); gtin != "" && lanes != nil && lanes(gtin) {
+			if err := w.fetch(LaneTopic(gtin)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // names lists the topics that a statement needs whatever the state: the keys that

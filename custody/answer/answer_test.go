@@ -73,7 +73,7 @@ func TestRoundTrip(t *testing.T) {
 		if a.Form != answer.Full {
 			t.Errorf("%s: form %s", uri, a.Form)
 		}
-		h, err := custody.Walk(src, uri)
+		h, err := custody.Walk(src, uri, nil)
 		if err != nil {
 			t.Fatalf("%s: %v", uri, err)
 		}
@@ -127,11 +127,11 @@ func TestAbsence(t *testing.T) {
 	if a.Form != answer.Absent || len(a.Topics) != 1 || len(a.Entries) != 0 {
 		t.Errorf("form %s with %d topics, %d entries", a.Form, len(a.Topics), len(a.Entries))
 	}
-	h, err := custody.Walk(src, uri)
+	h, err := custody.Walk(src, uri, nil)
 	if err != nil || len(h.Items) != 0 {
 		t.Errorf("walk: %v, %d items", err, len(h.Items))
 	}
-	_, err = custody.Walk(src, w.Unit("A1"))
+	_, err = custody.Walk(src, w.Unit("A1"), nil)
 	var f *answer.Fault
 	if !errors.As(err, &f) || f.Code != answer.Missing {
 		t.Errorf("a unit that is not in the answer: %v", err)
@@ -154,7 +154,7 @@ func TestParts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := custody.Walk(src, w.Unit("A1")); err != nil {
+	if _, err := custody.Walk(src, w.Unit("A1"), nil); err != nil {
 		t.Fatal(err)
 	}
 	whole, _, err := opened(t, w, w.Unit("B1"), answer.Options{}, nil)
@@ -171,7 +171,7 @@ func TestParts(t *testing.T) {
 			t.Errorf("entry %d is sent again: %d entries with parts kept, %d without, %d in the first answer", e.Index, len(less.Entries), len(whole.Entries), len(first.Entries))
 		}
 	}
-	h, err := custody.Walk(src, w.Unit("B1"))
+	h, err := custody.Walk(src, w.Unit("B1"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +244,7 @@ func TestGrowth(t *testing.T) {
 				t.Fatalf("element %d is entry %d, want %d", i, list[i].Index, ref.Index)
 			}
 		}
-		if _, err := custody.Walk(src, uri); err != nil {
+		if _, err := custody.Walk(src, uri, nil); err != nil {
 			t.Fatal(err)
 		}
 		sent := find(a)

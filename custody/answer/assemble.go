@@ -36,11 +36,10 @@ type Options struct {
 	Manifests *Manifests // parsed manifests kept from one call to the next; may be nil
 	Read      *Entries   // entries of this ledger kept from one call to the next; may be nil
 	Lists     *Lists     // lists of this ledger, likewise
-	// Evidence says whether the reader may see a restricted entry that a finding
-	// cites and the closure does not hold, such as a route policy; nil: none. Of what
-	// is withheld the answer proves that it is restricted, and the finding is its
-	// signer's word.
-	Evidence func(custody.Item) bool
+	// Lanes says whether the reader may see a route policy; nil: none. Only whoever may
+	// see all of a product's gets their list, and works out the findings that rest on it;
+	// for others these are their signer's word.
+	Lanes func(custody.Item) bool
 }
 
 // Assemble makes the answer about a unit by its canonical URI: the closure's
@@ -54,7 +53,7 @@ func Assemble(r Reader, uri string, opt Options) (*Answer, *custody.History, err
 	}
 	rec := newRecorder(r, opt)
 	a := &Answer{Format: Format, URI: uri, Form: Full, Checkpoint: string(r.Checkpoint())}
-	h, err := rec.closure(uri, opt.Evidence)
+	h, err := rec.closure(uri, opt.Lanes)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -67,24 +66,32 @@ func Assemble(r Reader, uri string, opt Options) (*Answer, *custody.History, err
 	if a.Topics, a.Entries, err = rec.write(opt.Have); err != nil {
 		return nil, nil, err
 	}
-	if a.Withheld, err = rec.kept(); err != nil {
-		return nil, nil, err
-	}
 	return a, h, nil
 }
 
 // closure records what a verifier of the unit needs. The history is nil when the
 // unit is absent.
-func (rec *recorder) closure(uri string, evidence func(custody.Item) bool) (*custody.History, error) {
+func (rec *recorder) closure(uri string, may func(custody.Item) bool) (*custody.History, error) {
 	items, err := rec.List(custody.UnitRef{URI: uri}.Topic())
 	if err != nil || len(items) == 0 {
 		return nil, err
 	}
-	h, err := custody.Walk(rec, uri)
-	if err != nil {
-		return nil, err
+	var failed error
+	lanes := func(gtin string) bool {
+		if may == nil || failed != nil {
+			return false
+		}
+		list, err := rec.apart().List(custody.LaneTopic(gtin)) // what it may not see is not recorded
+		failed = err
+		return err == nil && !slices.ContainsFunc(list, func(it custody.Item) bool { return !may(it) })
 	}
-	return h, rec.evidence(h, evidence)
+	h, err := custody.Walk(rec, uri, lanes)
+	return h, errors.Join(err, failed)
+}
+
+// apart is a recorder of the same view that has recorded nothing.
+func (rec *recorder) apart() *recorder {
+	return newRecorder(rec.r, Options{Manifests: rec.manifests, Read: rec.read, Lists: rec.lists})
 }
 
 func commitment(r Reader) (*Commitment, error) {
@@ -109,12 +116,11 @@ type recorder struct {
 	topics    map[entry.Topic]*topicRecord
 	items     map[uint64]*entryRecord
 	byID      map[entry.Hash]*entryRecord // those with members, for those that name them
-	withheld  map[uint64][entry.LeafSize]byte
 }
 
 func newRecorder(r Reader, opt Options) *recorder {
 	rec := &recorder{r: r, manifests: opt.Manifests, read: opt.Read, lists: opt.Lists, topics: map[entry.Topic]*topicRecord{},
-		items: map[uint64]*entryRecord{}, byID: map[entry.Hash]*entryRecord{}, withheld: map[uint64][entry.LeafSize]byte{}}
+		items: map[uint64]*entryRecord{}, byID: map[entry.Hash]*entryRecord{}}
 	if rec.manifests == nil {
 		rec.manifests = NewManifests(custody.MaxMembers)
 	}
@@ -214,14 +220,10 @@ func (er *entryRecord) prove(i int) {
 // write returns what was recorded, less what the client has.
 func (rec *recorder) write(have Have) (topics []Topic, entries []Entry, err error) {
 	needed := map[uint64]bool{}
-	listed := map[uint64]bool{}
 	for t, tr := range rec.topics {
 		w, rest, err := tr.write(t, have)
 		if err != nil {
 			return nil, nil, err
-		}
-		for _, ref := range tr.refs {
-			listed[ref.Index] = true
 		}
 		for _, ref := range rest {
 			w.Indexes = append(w.Indexes, ref.Index)
@@ -233,8 +235,7 @@ func (rec *recorder) write(have Have) (topics []Topic, entries []Entry, err erro
 		return cmp.Or(cmp.Compare(x.Kind, y.Kind), cmp.Compare(x.Value, y.Value))
 	})
 	for n, er := range rec.items {
-		// An entry of known lists alone stays away; evidence is in no list here.
-		if !needed[n] && listed[n] && !er.proving() {
+		if !needed[n] && !er.proving() { // an entry of known lists alone
 			continue
 		}
 		w := Entry{Index: n, Cargo: er.cargo}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/custody/answer"
 	"fabtrail.dev/fabtrail/custody/answer/answertest"
 	"fabtrail.dev/fabtrail/ledger/checkpoint"
@@ -114,14 +115,13 @@ func TestForgedIndex(t *testing.T) {
 	if err != nil {
 		t.Fatalf("it is to be refused for its commitment alone: %v", err)
 	}
-	if _, ok := src.Item(recall); ok {
-		t.Error("the recall is there")
+	if items, err := src.List(lot); err != nil || slices.ContainsFunc(items, func(it custody.Item) bool { return it.Index == recall }) {
+		t.Errorf("the recall is there: %v", err)
 	}
 }
 
-// TestForgedEvidence: an entry that no list names, as the evidence of a finding, is
-// that of the log.
-func TestForgedEvidence(t *testing.T) {
+// TestForgedEntry: an entry that no list names is that of the log, or nothing is believed.
+func TestForgedEntry(t *testing.T) {
 	w := tale(t)
 	with := func(index, cargo uint64) error {
 		a, _, err := opened(t, w, w.Unit("A1"), answer.Options{}, nil)

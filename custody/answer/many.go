@@ -3,7 +3,6 @@ package answer
 import (
 	"errors"
 	"fmt"
-	"maps"
 
 	"github.com/go-json-experiment/json"
 
@@ -24,7 +23,7 @@ const MaxUnits = 500
 //	{
 //	  "format": "fabtrail/unit-answers/v1",
 //	  "units": [{"uri", "form", "word"}],
-//	  "checkpoint", "commitment", "topics", "entries", "withheld": as in an Answer
+//	  "checkpoint", "commitment", "topics", "entries": as in an Answer
 //	}
 //
 // Units stand in the order asked. Checkpoint and what follows are absent when all
@@ -36,7 +35,6 @@ type Many struct {
 	Commitment *Commitment `json:"commitment,omitzero"`
 	Topics     []Topic     `json:"topics,omitzero"`
 	Entries    []Entry     `json:"entries,omitzero"`
-	Withheld   []Withheld  `json:"withheld,omitzero"`
 }
 
 // Unit is one unit of Many. Its form says how much is sent; what the unit's state is
@@ -65,7 +63,7 @@ func AssembleMany(r Reader, uris []string, opt Options, show func(i int, h *cust
 	for i, uri := range uris {
 		rec := newRecorder(r, opt)
 		rec.manifests = all.manifests
-		h, err := rec.closure(uri, opt.Evidence)
+		h, err := rec.closure(uri, opt.Lanes)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", uri, err)
 		}
@@ -90,10 +88,7 @@ func AssembleMany(r Reader, uris []string, opt Options, show func(i int, h *cust
 	if m.Commitment, err = commitment(r); err != nil {
 		return nil, err
 	}
-	if m.Topics, m.Entries, err = all.write(opt.Have); err != nil {
-		return nil, err
-	}
-	m.Withheld, err = all.kept()
+	m.Topics, m.Entries, err = all.write(opt.Have)
 	return m, err
 }
 
@@ -102,7 +97,6 @@ func (rec *recorder) join(o *recorder) {
 	for t, tr := range o.topics {
 		rec.topics[t] = tr
 	}
-	maps.Copy(rec.withheld, o.withheld)
 	for n, er := range o.items {
 		have, ok := rec.items[n]
 		if !ok {
@@ -145,5 +139,5 @@ func ParseMany(b []byte) (*Many, error) {
 
 // OpenMany is Open for many units: the Source holds all of their closures.
 func OpenMany(m *Many, cp checkpoint.Checkpoint, parts *Parts) (*Source, error) {
-	return Open(&Answer{Form: Full, Commitment: m.Commitment, Topics: m.Topics, Entries: m.Entries, Withheld: m.Withheld}, cp, parts)
+	return Open(&Answer{Form: Full, Commitment: m.Commitment, Topics: m.Topics, Entries: m.Entries}, cp, parts)
 }

@@ -66,10 +66,8 @@ type Source struct {
 	Commitment entry.Entry // entry M-1
 	Size       uint64      // M
 
-	lists    map[entry.Topic][]uint64
-	items    map[uint64]custody.Item
-	withheld map[uint64]entry.Class
-	unread   map[uint64]error // entries that no list names and that cannot be checked
+	lists map[entry.Topic][]uint64
+	items map[uint64]custody.Item
 }
 
 // opening is a Source in the making.
@@ -87,15 +85,14 @@ type opening struct {
 // caller has verified. parts may be nil.
 func Open(a *Answer, cp checkpoint.Checkpoint, parts *Parts) (*Source, error) {
 	o := &opening{
-		Source: &Source{Size: cp.Size, lists: map[entry.Topic][]uint64{}, items: map[uint64]custody.Item{},
-			withheld: map[uint64]entry.Class{}, unread: map[uint64]error{}},
-		cp: cp, leaves: map[uint64]entry.Hash{}, parts: parts,
+		Source: &Source{Size: cp.Size, lists: map[entry.Topic][]uint64{}, items: map[uint64]custody.Item{}},
+		cp:     cp, leaves: map[uint64]entry.Hash{}, parts: parts,
 		values: map[entry.Topic]entry.Hash{}, grown: map[entry.Topic]entry.Hash{},
 	}
 	if a.Form == Status {
 		return nil, &Fault{Code: Missing, Err: errors.New("the answer holds a word and no proof")}
 	}
-	if a.Form == Absent && (len(a.Entries) != 0 || len(a.Withheld) != 0 || len(a.Topics) != 1) {
+	if a.Form == Absent && (len(a.Entries) != 0 || len(a.Topics) != 1) {
 		return nil, &Fault{Code: False, Err: errors.New("an answer of absence holds one topic and no entries")}
 	}
 	if err := o.commitment(a.Commitment); err != nil {
@@ -103,9 +100,6 @@ func Open(a *Answer, cp checkpoint.Checkpoint, parts *Parts) (*Source, error) {
 	}
 	entries, err := o.entries(a.Entries)
 	if err != nil {
-		return nil, err
-	}
-	if err := o.keptBack(a.Withheld); err != nil {
 		return nil, err
 	}
 	for i := range a.Topics {
@@ -277,8 +271,7 @@ func (o *opening) take(t entry.Topic, items []custody.Item) ([]uint64, error) {
 }
 
 // open reads the statements, checks class, signatures and members. Entries that no
-// list names are evidence of findings: of one that cannot be checked CheckEvidence
-// says why, if a finding names it.
+// list names are passed over: nothing rests on them.
 func (o *opening) open(sent []Entry, entries []entry.Entry) error {
 	listed := map[uint64]bool{}
 	for _, l := range o.lists {
@@ -309,10 +302,9 @@ func (o *opening) open(sent []Entry, entries []entry.Entry) error {
 		n := sent[i].Index
 		it, err := o.item(&sent[i], entries[i], signed[i], errs[i])
 		if err != nil {
-			if err = o.unenrolled(envs[i].Signatures, keys, n, err); listed[n] {
-				return err
+			if listed[n] {
+				return o.unenrolled(envs[i].Signatures, keys, n, err)
 			}
-			o.unread[n] = err
 			continue
 		}
 		if id, ok := names(it.Signed.Statement); ok {
@@ -453,11 +445,8 @@ func (s *Source) CheckLists(h *custody.History) error {
 	return nil
 }
 
-// Item returns a verified entry of the answer, listed or not.
-func (s *Source) Item(index uint64) (custody.Item, bool) {
-	it, ok := s.items[index]
-	return it, ok
-}
+// Has reports whether the answer holds a topic's list, or the proof of its absence.
+func (s *Source) Has(t entry.Topic) bool { _, ok := s.lists[t]; return ok }
 
 // Topics returns the number of topics that the answer proves.
 func (s *Source) Topics() int { return len(s.lists) }

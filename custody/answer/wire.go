@@ -16,8 +16,7 @@
 //	  "topics": [{"kind", "value", "proof": base64, "indexes": [n], "known": bool,
 //	              "from": n, "growth": base64}],
 //	  "entries": [{"index": n, "cargo": base64, "hashes": [base64],
-//	               "members": [{"position": n, "member": base64, "hashes": [base64]}]}],
-//	  "withheld": [{"index": n, "leaf": base64, "hashes": [base64]}]
+//	               "members": [{"position": n, "member": base64, "hashes": [base64]}]}]
 //	}
 //
 // The commitment is entry M-1 (class 3, covering [0, M-1)) with its RFC 6962
@@ -26,9 +25,7 @@
 // list, strictly ascending, absent when the topic has none. The list value is
 // recomputed from (index, leaf hash) of the entries named. Each entry stands once
 // however many lists name it, in ascending order of index, with its inclusion
-// proof at size M; entries that no list names are evidence of a finding. Evidence that
-// is restricted and not for the reader is withheld: its leaf of 34 bytes, which names its
-// class, stands there with its inclusion proof instead.
+// proof at size M. Lists of route policies are there for readers who may see all of them.
 // Members are those of the entry's manifest that the closure concerns, each with
 // its RFC 6962 proof in the tree whose root and count the statement signs.
 //
@@ -89,7 +86,6 @@ type Answer struct {
 	Commitment *Commitment `json:"commitment,omitzero"`
 	Topics     []Topic     `json:"topics,omitzero"`
 	Entries    []Entry     `json:"entries,omitzero"`
-	Withheld   []Withheld  `json:"withheld,omitzero"`
 }
 
 // Commitment is the index commitment, entry M-1 of a checkpoint of size M.
@@ -115,14 +111,6 @@ type Entry struct {
 	Cargo   []byte       `json:"cargo"`
 	Hashes  []entry.Hash `json:"hashes"`
 	Members []Member     `json:"members,omitzero"`
-}
-
-// Withheld is an entry that a finding names and the reader may not see: its leaf with its
-// inclusion proof.
-type Withheld struct {
-	Index  uint64       `json:"index"`
-	Leaf   []byte       `json:"leaf"`
-	Hashes []entry.Hash `json:"hashes"`
 }
 
 // Member is one member of an entry's manifest with its proof. Member is in the

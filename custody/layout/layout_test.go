@@ -87,11 +87,11 @@ func input(t *testing.T, w *answertest.World, serial string) layout.Input {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := custody.Walk(src, uri)
+	h, err := custody.Walk(src, uri, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	findings := rules.Conclude(h, src.Commitment.Time, src.Item)
+	findings := rules.Conclude(h, src.Commitment.Time)
 	return layout.Input{
 		History: h, Findings: findings, Verdict: custody.Judge(h, custody.Inputs{Complete: true, Findings: findings}),
 		AsOf:    layout.AsOf{Origin: answertest.Origin, Size: w.Published, Complete: true},

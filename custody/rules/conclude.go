@@ -11,10 +11,9 @@ import (
 // Conclude gives what findings say about the unit of a history, for its verdict:
 // first those that its closure shows by itself, then those that were logged about
 // it. now is log time, in Unix ms: what is provisional is confirmed when its time has
-// come. item fetches verified entries that findings name, in the closure or not; nil:
-// those of the closure. What accuses the operator is left out: History.Accused has it.
-func Conclude(h *custody.History, now uint64, item func(index uint64) (custody.Item, bool)) []custody.Conclusion {
-	return ConcludeFrom(h, Found(h, now), item)
+// come. What accuses the operator is left out: History.Accused has it.
+func Conclude(h *custody.History, now uint64) []custody.Conclusion {
+	return ConcludeFrom(h, Found(h, now))
 }
 
 // Found runs the rules beside a replay of a history: the findings that each of its items
@@ -34,17 +33,15 @@ func Found(h *custody.History, now uint64) [][]custody.Finding {
 }
 
 // ConcludeFrom is Conclude with what Found gave.
-func ConcludeFrom(h *custody.History, found [][]custody.Finding, item func(index uint64) (custody.Item, bool)) []custody.Conclusion {
-	if item == nil {
-		item = h.Item
-	}
-	c := concluder{h: h, item: item, parts: map[custody.UnitRef]bool{}}
+func ConcludeFrom(h *custody.History, found [][]custody.Finding) []custody.Conclusion {
+	c := concluder{h: h, parts: map[custody.UnitRef]bool{}}
 	for _, p := range h.Parts {
-		if p.URI != "" {
+		if p.URI != "" && p.Followed {
 			c.parts[custody.UnitRef{URI: p.URI}] = true
 		}
 	}
 	c.pick(found)
+	c.silence()
 	// In the order of the entries that completed them, and of those of one entry in one
 	// that does not depend on what else the entry speaks of.
 	slices.SortStableFunc(c.own, func(x, y custody.Finding) int {
@@ -59,7 +56,6 @@ func ConcludeFrom(h *custody.History, found [][]custody.Finding, item func(index
 
 type concluder struct {
 	h     *custody.History
-	item  func(uint64) (custody.Item, bool)
 	parts map[custody.UnitRef]bool
 	own   []custody.Finding
 }
@@ -95,6 +91,18 @@ func (c *concluder) pick(found [][]custody.Finding) {
 			}
 		}
 	}
+}
+
+// silence takes out what LANE says of a release that MARKET speaks of: for this unit,
+// whatever is true of others in a load.
+func (c *concluder) silence() {
+	market := map[uint64]bool{}
+	for _, f := range c.own {
+		if ID(f.Rule) == Market {
+			market[slices.Max(f.Evidence)] = true
+		}
+	}
+	c.own = slices.DeleteFunc(c.own, func(f custody.Finding) bool { return ID(f.Rule) == Lane && market[slices.Max(f.Evidence)] })
 }
 
 // contents reports whether an effect on a load is its own share of a later pack or
@@ -136,20 +144,26 @@ func (c *concluder) concerns(f *custody.Finding, in []place) bool {
 
 // besides reports whether a finding about a load or parent says nothing of the unit, and
 // rests on lists that are not in its closure: a load is out of its market for the units
-// of one lot in it, not for those that lie beside them nor for their parts; and a copy of
-// the parent's key makes no copy of the part.
+// of one lot in it, or off the lanes of one product, not for those that lie beside them
+// nor for their parts; and a copy of the parent's key makes no copy of the part.
 func (c *concluder) besides(f *custody.Finding, member bool) bool {
 	switch ID(f.Rule) {
 	case DeviceKeyTwice:
 		return true
 	case Market:
-		lot := lotKey(c.h.Unit)
-		return !member || !slices.ContainsFunc(f.Evidence, func(n uint64) bool {
-			it, ok := c.h.Item(n)
-			return ok && it.Signed.Statement.Kind == custody.KindSerialBlock && it.Signed.Statement.Subject == lot
-		})
+		return !member || !c.cites(f, custody.KindSerialBlock, lotKey(c.h.Unit))
+	case Lane:
+		return !member || !c.cites(f, custody.KindRoutePolicy, custody.ProductURI(custody.GTINOf(c.h.Ref.URI)))
 	}
 	return false
+}
+
+// cites reports whether a finding's evidence has a statement of this kind about this.
+func (c *concluder) cites(f *custody.Finding, k custody.Kind, subject string) bool {
+	return slices.ContainsFunc(f.Evidence, func(n uint64) bool {
+		it, ok := c.h.Item(n)
+		return ok && it.Signed.Statement.Kind == k && it.Signed.Statement.Subject == subject
+	})
 }
 
 // place is something that the unit was in; member, if by being packed alone, and not as
@@ -189,9 +203,8 @@ func conclusion(f *custody.Finding) custody.Conclusion {
 	return c
 }
 
-// logged adds the findings in the closure that were not worked out from it: those
-// whose evidence is at hand and shows them again, and others as their signer's
-// word. A later withdrawal of the same finding by the same signer ends it.
+// logged adds the findings in the closure that were not worked out from it, as their
+// signer's word. A later withdrawal of the same finding by the same signer ends it.
 func (c *concluder) logged() []custody.Conclusion {
 	type said struct {
 		at    uint64
@@ -201,13 +214,12 @@ func (c *concluder) logged() []custody.Conclusion {
 	var all []said
 	for i, it := range c.h.Items {
 		f, ok := it.Signed.Statement.Body.(*custody.Finding)
-		if !ok || c.h.Effects[i].Refused != nil || !slices.ContainsFunc(f.Units, func(u custody.FindingUnit) bool { return c.about(f, u) }) ||
-			slices.ContainsFunc(c.own, func(o custody.Finding) bool { return o.ID == f.ID }) {
+		if !ok || c.h.Effects[i].Refused != nil || !c.about(f) || slices.ContainsFunc(c.own, func(o custody.Finding) bool { return same(&o, f) }) {
 			continue
 		}
 		actor := it.Signed.Statement.Event.Actor
-		all = slices.DeleteFunc(all, func(s said) bool { return s.f.ID == f.ID && s.actor == actor })
-		if f.Phase != Withdrawn && !slices.ContainsFunc(all, func(s said) bool { return s.f.ID == f.ID }) {
+		all = slices.DeleteFunc(all, func(s said) bool { return same(s.f, f) && s.actor == actor })
+		if f.Phase != Withdrawn && !slices.ContainsFunc(all, func(s said) bool { return same(s.f, f) }) {
 			all = append(all, said{it.Index, actor, f})
 		}
 	}
@@ -215,12 +227,7 @@ func (c *concluder) logged() []custody.Conclusion {
 	for _, s := range all {
 		k := conclusion(s.f)
 		at := s.at
-		k.Logged, k.Rerun = &at, c.rerun(s.f)
-		for _, n := range s.f.Evidence {
-			if _, ok := c.item(n); !ok {
-				k.Missing = append(k.Missing, n)
-			}
-		}
+		k.Logged = &at
 		// The rule's own words: a signer's would be shown as if they were ours.
 		k.Words = "a rule that this version does not know"
 		if rule, ok := Lookup(ID(s.f.Rule)); ok {
@@ -231,46 +238,44 @@ func (c *concluder) logged() []custody.Conclusion {
 	return out
 }
 
-// about: a logged finding speaks of the unit, of a part, or of a load or parent
-// that the closure has followed.
-func (c *concluder) about(f *custody.Finding, u custody.FindingUnit) bool {
-	ref := refOf(u)
-	if ref == c.h.Ref || c.parts[ref] {
-		return true
-	}
-	if !c.h.Ref.IsLoad() && c.besides(f, true) {
-		return false
-	}
-	return slices.Contains(c.h.Within, ref) ||
-		slices.ContainsFunc(c.h.On(c.h.Ref), func(e custody.UnitEffect) bool { return e.After.Place != custody.Free && e.After.In == ref })
+// same: an ID is what a signer wrote, and may be that of another finding.
+func same(x, y *custody.Finding) bool {
+	return x.ID == y.ID && x.Rule == y.Rule && slices.Equal(x.Evidence, y.Evidence)
 }
 
-// rerun reports whether the entries that a logged finding names show it again. It
-// covers the rule that a closure does not, LANE: a release that took effect, and a
-// route policy of the product's owner that does not allow it. That no later policy
-// was in force is its signer's word.
-func (c *concluder) rerun(f *custody.Finding) bool {
-	if ID(f.Rule) != Lane || f.RuleSet != Version || len(f.Evidence) != 2 {
-		return false
+// about: a logged finding speaks of the unit, of a part, or of a load or parent that the
+// unit was in when the last of its evidence was logged.
+func (c *concluder) about(f *custody.Finding) bool {
+	if slices.ContainsFunc(f.Units, func(u custody.FindingUnit) bool { ref := refOf(u); return ref == c.h.Ref || c.parts[ref] }) {
+		return true
 	}
-	policy, ok1 := c.item(f.Evidence[0])
-	release, ok2 := c.item(f.Evidence[1])
-	if !ok1 || !ok2 {
-		return false
+	in := c.at(f.Evidence[len(f.Evidence)-1])
+	if ID(f.Rule) == Lane && !c.seesLanes() { // of what product it is, the policy would say
+		return slices.ContainsFunc(f.Units, func(u custody.FindingUnit) bool { return slices.Contains(in, place{refOf(u), true}) })
 	}
-	route, ok1 := policy.Signed.Statement.Body.(*custody.RoutePolicy)
-	rel, ok2 := release.Signed.Statement.Body.(*custody.Release)
-	if !ok1 || !ok2 || allows(route.Steps, rel) || release.Signed.Statement.Event.Actor != f.Accused {
-		return false
+	return c.concerns(f, in)
+}
+
+// seesLanes reports whether the route policies of the unit's product are in the closure.
+func (c *concluder) seesLanes() bool {
+	lanes := custody.LaneTopic(custody.GTINOf(c.h.Ref.URI))
+	return slices.ContainsFunc(c.h.Topics, func(t custody.TopicUse) bool { return t.Topic == lanes })
+}
+
+// at lists the unit and what it was in just before and just after an entry.
+func (c *concluder) at(index uint64) (in []place) {
+	now := map[custody.UnitRef]*custody.Unit{}
+	for i := range c.h.Effects {
+		eff := &c.h.Effects[i]
+		if eff.Index > index {
+			break
+		}
+		if eff.Index == index {
+			in = c.around(now)
+		}
+		for _, u := range eff.Units {
+			now[u.Unit] = u.After
+		}
 	}
-	gtin := custody.GTINOf(policy.Signed.Statement.Subject)
-	owner, ok := custody.LoadProduct(c.h.State, gtin)
-	if !ok || owner.Owner != route.Actor || custody.GTINOf(c.h.Ref.URI) != gtin {
-		return false
-	}
-	subject := subjectOf(release.Signed.Statement)
-	return f.ID == FindingID(Lane, subject, f.Evidence).String() &&
-		slices.ContainsFunc(c.h.On(subject), func(u custody.UnitEffect) bool {
-			return u.Index == f.Evidence[1] && u.Outcome == custody.Applied
-		})
+	return append(in, c.around(now)...)
 }

@@ -19,14 +19,14 @@ func (r *work) markets() {
 		if u.Unit != r.subject || u.Late || !(u.Outcome == custody.Applied || u.Kind == custody.KindSighting && u.Outcome == custody.Noted) {
 			continue
 		}
-		out := false
+		var in []string // lots that stay within their markets
 		for _, l := range r.lotsOf(u) {
-			if r.market(u, l) {
-				out = true
+			if !r.market(u, l) {
+				in = append(in, l)
 			}
 		}
-		if rel, ok := r.s.Body.(*custody.Release); ok && !out {
-			r.lanes(u, rel)
+		if rel, ok := r.s.Body.(*custody.Release); ok {
+			r.lanes(u, rel, in)
 		}
 	}
 }
@@ -105,10 +105,10 @@ func (r *work) country(p custody.PartyState) string {
 	return ""
 }
 
-// lanes: a release that no step of the product's route policy allows.
-func (r *work) lanes(u *custody.UnitEffect, rel *custody.Release) {
+// lanes: a release of lots that no step of their product's route policy allows.
+func (r *work) lanes(u *custody.UnitEffect, rel *custody.Release, lots []string) {
 	var done []string
-	for _, lot := range r.lotsOf(u) {
+	for _, lot := range lots {
 		gtin := custody.GTINOf(lot)
 		if slices.Contains(done, gtin) {
 			continue

@@ -20,8 +20,8 @@
 // # Closure-local rules
 //
 // A rule is local if all that it reads lies in the closure of the unit that it
-// speaks of: whoever verifies the unit runs it. The others count for a verifier
-// only through a logged finding.
+// speaks of: whoever verifies the unit runs it; LANE, whoever may see the route policies
+// of its product. The others count for a verifier only through a logged finding.
 //
 // # What does not fire
 //
@@ -104,7 +104,7 @@ var Table = []Rule{
 	{DupCommission, Contradiction, true, custody.WeightStop, "a live serial was commissioned again"},
 	{Fork, Contradiction, true, custody.WeightCheck, "two statements claim the same place in a unit's history"},
 	{KeyRevoked, Contradiction, true, custody.WeightBroken, "the operator admitted a statement signed with a key that had ended"},
-	{Lane, Policy, false, custody.WeightCheck, "a hand-over that no step of the product's route policy allows"},
+	{Lane, Policy, true, custody.WeightCheck, "a hand-over that no step of the product's route policy allows"},
 	{Market, Policy, true, custody.WeightCheck, "units came to market outside the countries that their serial block allows"},
 	{NonCustodian, Policy, true, custody.WeightCheck, "a party acted on a unit that it did not hold"},
 	{PartTwice, Contradiction, true, custody.WeightCheck, "one part was built into two devices"},

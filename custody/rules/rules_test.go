@@ -257,9 +257,9 @@ func TestClaims(t *testing.T) {
 		x.accused(t, rival)
 		x.expect(t, rules.PartTwice)
 		for device, want := range map[string]custody.Word{a: custody.VerifiedNote, b: custody.CheckBeforeUse} {
-			h, err := custody.Walk(x, device)
+			h, err := custody.Walk(x, device, nil)
 			must(t, err)
-			v := custody.Judge(h, custody.Inputs{Complete: true, Findings: rules.Conclude(h, 0, nil)})
+			v := custody.Judge(h, custody.Inputs{Complete: true, Findings: rules.Conclude(h, 0)})
 			if v.Word != want || !slices.Contains(v.Failed(), custody.CodeFinding+string(rules.PartTwice)) {
 				t.Errorf("%s: %s %v, want %s", device, v.Word, v.Failed(), want)
 			}
@@ -458,7 +458,7 @@ func TestClosureGivesTheSameFindings(t *testing.T) {
 			rulesSeen[f.Rule]++
 		}
 		for _, uri := range w.Units {
-			h, err := custody.Walk(w, uri)
+			h, err := custody.Walk(w, uri, func(string) bool { return true })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -476,7 +476,7 @@ func TestClosureGivesTheSameFindings(t *testing.T) {
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("seed %d, %s: findings of the closure\n%v\nof everything\n%v", seed, uri, got, want)
 			}
-			for _, c := range rules.Conclude(h, w.Items[len(w.Items)-1].Time, nil) {
+			for _, c := range rules.Conclude(h, w.Items[len(w.Items)-1].Time) {
 				if c.Rule == "" || c.Words == "" {
 					t.Errorf("conclusion %+v", c)
 				}

@@ -134,9 +134,8 @@ func (n *Node) mayRead(who api.Caller, st *custody.Statement) error {
 	return problem.New("not_entitled", "", "this statement is for the parties concerned")
 }
 
-// evidence says which restricted entries outside of the closure the caller may see
-// as the evidence of a finding: an auditor all, a party its own.
-func (n *Node) evidence(who api.Caller) func(custody.Item) bool {
+// lanes says which route policies the caller may see: an auditor all, a party its own.
+func (n *Node) lanes(who api.Caller) func(custody.Item) bool {
 	return func(it custody.Item) bool {
 		part := who.Known() && actorOf(it.Signed.Statement) == who.Party
 		return Access[UnitAnswer][n.relation(who, false, part)] == Full

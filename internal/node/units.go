@@ -100,7 +100,7 @@ func at(err error, i int) error {
 func (n *Node) reader() reader { return reader{n.ledger.Published(), n.ledger.Manifest} }
 
 func (n *Node) options(who api.Caller, have string) answer.Options {
-	return answer.Options{Have: answer.ParseHave(have), Manifests: n.members, Read: n.entries, Lists: n.lists, Evidence: n.evidence(who)}
+	return answer.Options{Have: answer.ParseHave(have), Manifests: n.members, Read: n.entries, Lists: n.lists, Lanes: n.lanes(who)}
 }
 
 // scanned reads what is asked for: a unit's canonical URI, and its pedigree key.

@@ -19,13 +19,8 @@ type unitAnswer struct {
 		Cargo  []byte
 		Hashes [][]byte
 	}
-	Topics   []topicSent
-	Entries  []entrySent
-	Withheld []struct {
-		Index  uint64
-		Leaf   []byte
-		Hashes [][]byte
-	}
+	Topics  []topicSent
+	Entries []entrySent
 }
 
 type topicSent struct {
@@ -117,43 +112,8 @@ func (a *unitAnswer) open(have kept) (o *opened, code, why string) {
 		}
 		o.lists[name] = list
 	}
-	withheld := map[uint64]bool{}
-	for i, w := range a.Withheld {
-		_, sent := o.sent[w.Index]
-		r, ok := climb(w.Index, size, leafHash(w.Leaf), w.Hashes)
-		if !ok || !bytes.Equal(r, root) || len(w.Leaf) != 34 || sent || i > 0 && w.Index <= a.Withheld[i-1].Index {
-			return nil, isFalse, fmt.Sprintf("withheld entry %d", w.Index)
-		}
-		if w.Leaf[1] == 1 {
-			return nil, incomplete, fmt.Sprintf("public entry %d", w.Index)
-		}
-		withheld[w.Index] = true
-	}
-	if code, why = o.statements(); code == "" {
-		code, why = o.evidence(withheld)
-	}
+	code, why = o.statements()
 	return o, code, why
-}
-
-// evidence is point 8: every entry that a finding names is there or withheld. Of a
-// vector's lists all are of the closure.
-func (o *opened) evidence(withheld map[uint64]bool) (code, why string) {
-	listed := map[uint64]bool{}
-	var named []uint64
-	for _, list := range o.lists {
-		for _, it := range list {
-			var s statement
-			_ = json.Unmarshal(payloadOf(it.cargo), &s)
-			listed[it.Index] = true
-			named = append(named, s.Predicate.Entries...)
-		}
-	}
-	for _, n := range named {
-		if _, sent := o.sent[n]; n < o.size-1 && !listed[n] && !sent && !withheld[n] {
-			return incomplete, fmt.Sprintf("evidence %d", n)
-		}
-	}
-	return "", ""
 }
 
 // list is point 3: a topic's list, whole or known or grown, or its absence.

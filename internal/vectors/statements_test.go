@@ -53,7 +53,6 @@ type statement struct {
 		Voids      struct{ SHA256 string }
 		Disputes   struct{ SHA256 string }
 		Lifts      struct{ SHA256 string }
-		Entries    []uint64 // evidence of a finding
 	}
 }
 

@@ -61,7 +61,7 @@ var lies = []lie{
 	hide(custody.KindPack), hide(custody.KindUnpack), hide(custody.KindRecall), hide(custody.KindHold),
 	hide(custody.KindCommission), hide(custody.KindRetire), hide(custody.KindRelease), hide(custody.KindAccept), hide(custody.KindParty),
 	hide(custody.KindVoid), hide(custody.KindProduct), hide(custody.KindSerialBlock), hide(custody.KindCharter),
-	hide(custody.KindFinding), hide(custody.KindRoutePolicy), hideOld(custody.KindFinding),
+	hide(custody.KindFinding), hideOld(custody.KindFinding),
 	hideAs("hide-revocation", custody.KindKey), hideOld(custody.KindKey), hide(custody.KindIdentity), hideOld(custody.KindIdentity),
 	hideOld(custody.KindRecall), hideOld(custody.KindUnpack), hideOld(custody.KindHold), hideOld(custody.KindCommission),
 	{"drop-entry", func(s *stage, a *answer.Answer) bool {

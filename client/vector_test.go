@@ -182,7 +182,7 @@ func writeVectors(t *testing.T) {
 		c.Auditor = true
 		tell("hide-evidence")(a, c)
 	})
-	put("bad-hidden-policy", "a route policy left out of its list", "DIVERTED", tell("hide-route-policy"))
+	put("bad-hidden-policy", "a route policy left out of its list", "DIVERTED", func(a *answer.Answer, _ *vector) { hide(custody.KindRoutePolicy).tell(s, a) })
 }
 
 func write(t *testing.T, name string, v any) {

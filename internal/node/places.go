@@ -40,6 +40,9 @@ const (
 	// keepFor is for how much longer than it was taken a place is kept: reading a request and sending
 	// an answer take twice as long as what is between them when the machine is busy.
 	keepFor = 2
+	// manyParties is how many parties are compared. Among more nobody is bounded here: to look at
+	// all of them for each statement would cost more than it saves, and turns are left.
+	manyParties = 256
 	// lookEvery is how often it is seen, while somebody waits, whether a kept place has become free.
 	lookEvery = 5 * time.Millisecond
 )
@@ -156,14 +159,14 @@ func (p *places) take(g *guest, now time.Time) {
 // may reports whether the party may begin one more statement.
 func (p *places) may(g *guest, now time.Time) bool {
 	taken := p.taken
-	if taken < p.enough { // else there is no need to look who keeps places
+	if taken < p.enough && len(p.parties) <= manyParties { // else there is no need to look who keeps places
 		for _, o := range p.parties {
 			if o != g {
 				taken += o.keeps(now)
 			}
 		}
 	}
-	if taken < p.enough || len(p.parties) == 1 {
+	if taken < p.enough || len(p.parties) == 1 || len(p.parties) > manyParties {
 		return true
 	}
 	bounds := make([]int, 0, len(p.parties))

@@ -258,3 +258,24 @@ func TestStatementsTakePlaces(t *testing.T) {
 		t.Errorf("%d places are taken, %d are waited for", n.places.taken, n.places.waiting)
 	}
 }
+
+// TestPlacesOfMany: among many parties nobody is looked at, so that a statement does not
+// cost what all of them do.
+func TestPlacesOfMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlaces(1)
+		for i := range manyParties + 1 {
+			if err := p.enter(t.Context(), fmt.Sprint(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 50 { // one that waited would wait for ever
+			if err := p.enter(t.Context(), "0"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if p.waiting != 0 || p.taken != manyParties+51 {
+			t.Errorf("%d wait, %d places are taken", p.waiting, p.taken)
+		}
+	})
+}

@@ -65,7 +65,8 @@ func (a *API) patience(c echo.Context, k class) error {
 	if d <= 0 {
 		return nil
 	}
-	if srv, ok := req.Context().Value(http.ServerContextKey).(*http.Server); ok && srv.ConnState != nil {
+	// Over HTTP/2 a connection may carry others' work meanwhile.
+	if srv, ok := req.Context().Value(http.ServerContextKey).(*http.Server); ok && srv.ConnState != nil && req.ProtoMajor == 1 {
 		srv.ConnState(t.conn, http.StateIdle)
 		defer srv.ConnState(t.conn, http.StateActive)
 	}

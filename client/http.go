@@ -63,12 +63,10 @@ func (r *Remote) audits() bool { return r != nil && r.auditor }
 // kept back, and an answer without it is not believed. The token is the reader's own, so
 // that what it says of itself is enough.
 func auditor(token string) bool {
-	var claims struct {
-		jwt.RegisteredClaims
-		Scope string `json:"scope"`
-	}
-	_, _, err := jwt.NewParser().ParseUnverified(token, &claims)
-	return err == nil && slices.Contains(strings.Fields(claims.Scope), "audit")
+	claims := jwt.MapClaims{}
+	_, _, err := jwt.NewParser().ParseUnverified(token, claims)
+	scope, _ := claims["scope"].(string)
+	return err == nil && slices.Contains(strings.Split(scope, " "), "audit")
 }
 
 // NewRemote returns the interface of the ledger at base, such as

@@ -128,6 +128,11 @@ var refusalOrder = []string{"invalid_statement", "predecessor_unknown", "already
 // by the table, naming every unit that it concerns.
 func (r *run) refusal() *problem.Problem {
 	for _, rec := range r.eff.Records {
+		if rec.Topic.Kind == entry.TopicLane && rec.Outcome == NoEffect {
+			// Its owner sees a list of policies all of which are its own: nobody may take that
+			// away by adding one.
+			return problem.New("wrong_role", "/predicate/actor", "%s may not issue a route policy of %s: the product is another party's", r.eff.Actor, r.s.Subject)
+		}
 		if rec.Operator && rec.Code == CodeKeyTaken {
 			return problem.New("key_taken", "/predicate/keys", "key %s is enrolled already", rec.Topic.Value).
 				WithHint("make a new key; a key serves one party, and none after it ended")
@@ -206,14 +211,34 @@ func (r *run) counted(fn func(u UnitEffect, illegal bool)) {
 	}
 }
 
+// unheeded calls fn for each record of governance that the entry did not change, with the
+// row that counts those of its actor.
+func (r *run) unheeded(fn func(row string, t entry.Topic)) {
+	for _, rec := range r.eff.Records {
+		if rec.Outcome == NoEffect && !rec.Operator {
+			fn(string(rowNoEffect)+rec.Topic.String()+" "+r.eff.Actor, rec.Topic)
+		}
+	}
+}
+
 // isStranger reports whether the actor neither holds nor owns nor is to receive u.
 func (r *run) isStranger(u *Unit) bool {
 	return u == nil || r.actor != u.Party && r.actor != u.To && r.actor != u.Owner
 }
 
-// overLimit refuses a party that says too much without effect about one unit, and
-// notes the unit.
+// overLimit refuses a party that says too much without effect about one unit, which it
+// notes, or about one record of governance.
 func (r *run) overLimit(envelope []byte) (p *problem.Problem) {
+	r.unheeded(func(row string, t entry.Topic) {
+		switch {
+		case p != nil:
+		case len(envelope) > MaxNoEffectBytes:
+			p = problem.New("too_large", "", "a statement without effect on %s has more than %d bytes", t, MaxNoEffectBytes)
+		case r.loadCount(row).illegal >= MaxNoEffect:
+			p = problem.New("no_effect_limit", "", "%s has made too many statements without effect on %s", r.eff.Actor, t).
+				WithHint("the limit is %d; ask the ledger's authorities if these are needed as evidence", MaxNoEffect)
+		}
+	})
 	r.counted(func(u UnitEffect, illegal bool) {
 		c := r.loadCount(countRow(u.Unit, r.actor))
 		if p == nil && illegal && len(envelope) > MaxNoEffectBytes {
@@ -234,6 +259,11 @@ func (r *run) overLimit(envelope []byte) (p *problem.Problem) {
 
 // count adds to the numbers that overLimit reads.
 func (r *run) count() {
+	r.unheeded(func(row string, _ entry.Topic) {
+		c := r.loadCount(row)
+		c.illegal++
+		r.storeCount(row, c)
+	})
 	r.counted(func(u UnitEffect, illegal bool) {
 		key := countRow(u.Unit, r.actor)
 		c := r.loadCount(key)
@@ -242,11 +272,15 @@ func (r *run) count() {
 		} else {
 			c.noted++
 		}
-		var w rowWriter
-		w.num(c.illegal)
-		w.num(c.noted)
-		r.st.Set(key, w.b)
+		r.storeCount(key, c)
 	})
+}
+
+func (r *run) storeCount(key string, c noEffectCount) {
+	var w rowWriter
+	w.num(c.illegal)
+	w.num(c.noted)
+	r.st.Set(key, w.b)
 }
 
 // hint names live serials that an unknown one may be a misreading of.

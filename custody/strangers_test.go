@@ -2,11 +2,14 @@ package custody_test
 
 import (
 	"crypto/ed25519"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/custody/custodytest"
+	"fabtrail.dev/fabtrail/internal/problem"
 )
 
 // TestStrangersLabMakesANote: a lab that does not have a unit can say that it failed
@@ -78,5 +81,47 @@ func TestStrangersSalesLeaveRoom(t *testing.T) {
 	}
 	if h.Owner != buyer.URI {
 		t.Errorf("%s owns the unit, want %s", h.Owner, buyer.URI)
+	}
+}
+
+// TestStrangersGovernanceIsBounded: what a party says of another's product and units, by
+// statements of governance, stands in the lists of their answers. It may say it so often, and
+// of so many bytes; and route policies of another's product not at all.
+func TestStrangersGovernanceIsBounded(t *testing.T) {
+	w := custodytest.Quiet(1)
+	maker, stranger := w.Actors[0], w.Actors[5]
+	unit := custodytest.Unit(0, 0)
+	if _, _, err := w.Commission(maker, unit, 0, false); err != nil {
+		t.Fatal(err)
+	}
+	put := func(kind custody.Kind, subject string, body any) string {
+		t.Helper()
+		eff, err := w.Put(w.Build(kind, subject, nil, body), []ed25519.PrivateKey{stranger.Key()})
+		if p := problem.As(err); p != nil {
+			return p.Type
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return eff.Word()
+	}
+	recall := func(reason string) string {
+		return put(custody.KindRecall, unit, &custody.Recall{Actor: stranger.URI, Action: "open", Selector: custody.Selector{Unit: unit}, Reason: reason})
+	}
+	for i := range custody.MaxNoEffect {
+		if got := recall(fmt.Sprint("reason ", i)); !strings.HasPrefix(got, "no-effect") {
+			t.Fatalf("recall %d: %s", i, got)
+		}
+	}
+	if got := recall("once more"); got != "no_effect_limit" {
+		t.Errorf("one more: %s", got)
+	}
+	product := custody.ProductURI(custodytest.GTIN(0))
+	if got := put(custody.KindRoutePolicy, product, &custody.RoutePolicy{Actor: stranger.URI,
+		Steps: []custody.RouteStep{{ID: "x", From: []string{stranger.URI}, To: []string{maker.URI}}}}); got != "wrong_role" {
+		t.Errorf("a route policy of another's product: %s", got)
+	}
+	if n := len(w.Lists[custody.LaneTopic(custodytest.GTIN(0))]); n != 0 {
+		t.Errorf("%d route policies are logged", n)
 	}
 }

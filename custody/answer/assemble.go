@@ -77,13 +77,19 @@ func (rec *recorder) closure(uri string, may func(custody.Item) bool) (*custody.
 		return nil, err
 	}
 	var failed error
+	asked := map[string]bool{}
 	lanes := func(gtin string) bool {
 		if may == nil || failed != nil {
 			return false
 		}
-		list, err := rec.apart().List(custody.LaneTopic(gtin)) // what it may not see is not recorded
-		failed = err
-		return err == nil && !slices.ContainsFunc(list, func(it custody.Item) bool { return !may(it) })
+		shown, again := asked[gtin]
+		if !again {
+			var list []custody.Item
+			list, failed = rec.apart().List(custody.LaneTopic(gtin)) // what it may not see is not recorded
+			shown = failed == nil && !slices.ContainsFunc(list, func(it custody.Item) bool { return !may(it) })
+			asked[gtin] = shown
+		}
+		return shown
 	}
 	h, err := custody.Walk(rec, uri, lanes)
 	return h, errors.Join(err, failed)

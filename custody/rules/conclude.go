@@ -34,7 +34,7 @@ func Found(h *custody.History, now uint64) [][]custody.Finding {
 
 // ConcludeFrom is Conclude with what Found gave.
 func ConcludeFrom(h *custody.History, found [][]custody.Finding) []custody.Conclusion {
-	c := concluder{h: h, parts: map[custody.UnitRef]bool{}}
+	c := concluder{h: h, parts: map[custody.UnitRef]bool{}, then: map[uint64][]place{}}
 	for _, p := range h.Parts {
 		if p.URI != "" && p.Followed {
 			c.parts[custody.UnitRef{URI: p.URI}] = true
@@ -58,6 +58,7 @@ type concluder struct {
 	h     *custody.History
 	parts map[custody.UnitRef]bool
 	own   []custody.Finding
+	then  map[uint64][]place // what at gave
 }
 
 // pick keeps local findings about the unit, about what it was in at that moment, and
@@ -219,12 +220,15 @@ func (c *concluder) logged() []custody.Conclusion {
 		}
 		actor := it.Signed.Statement.Event.Actor
 		all = slices.DeleteFunc(all, func(s said) bool { return same(s.f, f) && s.actor == actor })
-		if f.Phase != Withdrawn && !slices.ContainsFunc(all, func(s said) bool { return same(s.f, f) }) {
+		if f.Phase != Withdrawn {
 			all = append(all, said{it.Index, actor, f})
 		}
 	}
 	var out []custody.Conclusion
-	for _, s := range all {
+	for i, s := range all {
+		if slices.ContainsFunc(all[:i], func(o said) bool { return same(o.f, s.f) }) {
+			continue // another said so before
+		}
 		k := conclusion(s.f)
 		at := s.at
 		k.Logged = &at
@@ -250,7 +254,7 @@ func (c *concluder) about(f *custody.Finding) bool {
 		return true
 	}
 	in := c.at(f.Evidence[len(f.Evidence)-1])
-	if ID(f.Rule) == Lane && !c.seesLanes() { // of what product it is, the policy would say
+	if ID(f.Rule) == Lane && (custody.GTINOf(c.h.Ref.URI) != "" || c.h.Ref.IsLoad()) && !c.seesLanes() { // of what product it is, the policy would say
 		return slices.ContainsFunc(f.Units, func(u custody.FindingUnit) bool { return slices.Contains(in, place{refOf(u), true}) })
 	}
 	return c.concerns(f, in)
@@ -264,6 +268,10 @@ func (c *concluder) seesLanes() bool {
 
 // at lists the unit and what it was in just before and just after an entry.
 func (c *concluder) at(index uint64) (in []place) {
+	if in, ok := c.then[index]; ok {
+		return in
+	}
+	defer func() { c.then[index] = in }()
 	now := map[custody.UnitRef]*custody.Unit{}
 	for i := range c.h.Effects {
 		eff := &c.h.Effects[i]

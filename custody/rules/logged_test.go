@@ -41,6 +41,13 @@ func TestLoggedFindings(t *testing.T) {
 		_, _, err = x.Say(custody.KindFinding, auditor, pallet, &f, func(ev *custody.Event) { ev.Chain = custody.Unchained() })
 		must(t, err)
 	}
+	// An auditor who had said it first takes it back: it stays the other's word.
+	second := lane
+	second.Phase = rules.Withdrawn
+	_, _, err = x.Say(custody.KindFinding, x.Operator, pallet, &lane, func(ev *custody.Event) { ev.Chain = custody.Unchained() })
+	must(t, err)
+	_, _, err = x.Say(custody.KindFinding, auditor, pallet, &second, func(ev *custody.Event) { ev.Chain = custody.Unchained() })
+	must(t, err)
 	conclude := func(u custody.UnitRef, lanes bool) (told []string) {
 		t.Helper()
 		h, err := custody.Walk(x, u.String(), func(string) bool { return lanes })

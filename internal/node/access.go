@@ -134,8 +134,12 @@ func (n *Node) mayRead(who api.Caller, st *custody.Statement) error {
 	return problem.New("not_entitled", "", "this statement is for the parties concerned")
 }
 
-// lanes says which route policies the caller may see: an auditor all, a party its own.
+// lanes says which route policies the caller may see: an auditor all, a party its own;
+// nil: none.
 func (n *Node) lanes(who api.Caller) func(custody.Item) bool {
+	if !who.Has(api.ScopeAudit) && !who.Has(api.ScopeRead) {
+		return nil
+	}
 	return func(it custody.Item) bool {
 		part := who.Known() && actorOf(it.Signed.Statement) == who.Party
 		return Access[UnitAnswer][n.relation(who, false, part)] == Full

@@ -40,6 +40,8 @@ const (
 	// keepFor is for how much longer than it was taken a place is kept: reading a request and sending
 	// an answer take twice as long as what is between them when the machine is busy.
 	keepFor = 2
+	// keepMost bounds that: after a stall of the disk nobody waits for those who are gone.
+	keepMost = 250 * time.Millisecond
 	// manyParties is how many parties are compared. Among more nobody is bounded here: to look at
 	// all of them for each statement would cost more than it saves, and turns are left.
 	manyParties = 256
@@ -113,7 +115,7 @@ func (p *places) leave(party string) {
 	p.age(now)
 	g := p.parties[party]
 	if len(g.line) == 0 {
-		g.kept = append(g.kept, now.Add(keepFor*now.Sub(g.has[0])))
+		g.kept = append(g.kept, now.Add(min(keepFor*now.Sub(g.has[0]), keepMost)))
 	}
 	g.has = g.has[1:]
 	p.taken--

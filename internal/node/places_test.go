@@ -279,3 +279,30 @@ func TestPlacesOfMany(t *testing.T) {
 		}
 	})
 }
+
+// TestPlacesAfterAStall: whoever had a place while the disk stood still does not keep others
+// out for long afterwards.
+func TestPlacesAfterAStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlaces(8)
+		enter := func(party string) {
+			if err := p.enter(t.Context(), party); err != nil {
+				t.Error(err)
+			}
+		}
+		for i := range 40 {
+			go enter(fmt.Sprint(i))
+		}
+		synctest.Wait()
+		time.Sleep(10 * time.Second) // the stall
+		for i := range 40 {
+			p.leave(fmt.Sprint(i))
+		}
+		time.Sleep(time.Second)
+		begun := time.Now()
+		enter("another")
+		if d := time.Since(begun); d > lookEvery {
+			t.Errorf("on an idle machine it waited %s", d)
+		}
+	})
+}

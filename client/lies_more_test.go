@@ -59,6 +59,17 @@ func components(a *answer.Answer) (out []int) {
 	return out
 }
 
+// dropTopic leaves out the i-th topic, with some of its entries.
+func (s *stage) dropTopic(a *answer.Answer, i int) {
+	gone := a.Topics[i].Indexes
+	a.Topics = slices.Delete(a.Topics, i, i+1)
+	for _, n := range gone {
+		if s.IntN(2) == 0 {
+			forget(a, n)
+		}
+	}
+}
+
 // misplace shows the answer under a longer tree, signed and cosigned by all, whose last entry is
 // a statement: the commitment stands before it. All else is as it must be.
 func (s *stage) misplace(a *answer.Answer) {
@@ -83,14 +94,7 @@ var moreLies = []lie{
 		if s.IntN(2) == 0 {
 			return hide(custody.KindAssemble).tell(s, a)
 		}
-		i := parts[s.IntN(len(parts))]
-		gone := a.Topics[i].Indexes
-		a.Topics = slices.Delete(a.Topics, i, i+1)
-		for _, n := range gone {
-			if s.IntN(2) == 0 {
-				forget(a, n)
-			}
-		}
+		s.dropTopic(a, parts[s.IntN(len(parts))])
 		return true
 	}},
 	{"hide-evidence", func(s *stage, a *answer.Answer) bool {
@@ -100,13 +104,7 @@ var moreLies = []lie{
 		if i < 0 {
 			return hide(custody.KindFinding).tell(s, a)
 		}
-		gone := a.Topics[i].Indexes
-		a.Topics = slices.Delete(a.Topics, i, i+1)
-		for _, n := range gone {
-			if s.IntN(2) == 0 {
-				forget(a, n)
-			}
-		}
+		s.dropTopic(a, i)
 		return true
 	}},
 	{"misplaced-commitment", func(s *stage, a *answer.Answer) bool {

@@ -107,12 +107,13 @@ fuzz-corpus: ## the same, and keep a few new inputs of each in testdata/fuzz
 UNHINTED = ^crypto/(internal/fips140/)?sha(256|512)\.
 # Paths in it are those of modules: -trimpath. Appends are profiled alone, without what is prepared for them.
 APPENDS = -trimpath -pgo=off -count=1 -run '^$$' -bench '^BenchmarkAppend$$' -benchtime 60000x ./internal/bench
-profile: ## a new profile of appends, unit answers and their verification for the compiler: cmd/fabtraild/default.pgo
+profile: ## a new profile of appends, index commitments, unit answers and their verification for the compiler: cmd/fabtraild/default.pgo
 	@mkdir -p dist
 	FABTRAIL_APPEND_PROFILE=$(CURDIR)/dist/single.prof go test $(APPENDS)
 	FABTRAIL_APPEND_BATCH=1 FABTRAIL_APPEND_PROFILE=$(CURDIR)/dist/batch.prof go test $(APPENDS)
+	FABTRAIL_INDEX_PROFILE=$(CURDIR)/dist/index.prof go test -trimpath -pgo=off -count=1 -run '^$$' -bench '^BenchmarkIndex$$' -benchtime 2x ./internal/bench
 	go test -trimpath -pgo=off -count=1 -run '^$$' -bench '^Benchmark(Answer|Verify)$$' -cpuprofile dist/answers.prof -o dist/bench.test ./internal/bench
-	go tool pprof -proto -hide '$(UNHINTED)' dist/single.prof dist/batch.prof dist/answers.prof > cmd/fabtraild/default.pgo
+	go tool pprof -proto -hide '$(UNHINTED)' dist/single.prof dist/batch.prof dist/index.prof dist/answers.prof > cmd/fabtraild/default.pgo
 
 bench-engine: ## the engine's table: appends, long logs, disk, memory, start; RUNS (default 3) of each of LINES, kept in OUT
 	scripts/bench-engine.sh
@@ -122,7 +123,7 @@ costs: ## what refused requests cost, as multiples of an accepted one
 
 OVERLOAD ?= 10s
 overload: ## campaign: goodput, latency and memory at 1, 5 and 20 times the clients, beside idle sockets and a greedy party; OVERLOAD for each (10s)
-	FABTRAIL_OVERLOAD=$(OVERLOAD) go test -count=1 -v -run '^TestOverloadCampaign$$' ./internal/node
+	CGO_ENABLED=0 FABTRAIL_OVERLOAD=$(OVERLOAD) go test -count=1 -v -run '^TestOverloadCampaign$$' ./internal/node
 
 reproducible: ## build the commit twice, in two places, and compare the bytes
 	scripts/reproducible.sh

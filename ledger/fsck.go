@@ -573,7 +573,7 @@ func (f *fsck) index() error {
 		return nil
 	}
 	f.cfg.Progress("index", t.Len(), t.Len())
-	if err := f.strayRows(); err != nil {
+	if err := errors.Join(f.strayRows(), f.strayChunks()); err != nil {
 		return err
 	}
 	if f.head.Covers > 0 && (t.Root() != f.head.IndexRoot || t.Len() != f.head.Topics) {

@@ -2,8 +2,10 @@ package ledger
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"fabtrail.dev/fabtrail/ledger/entry"
 	"github.com/cockroachdb/pebble/v2"
@@ -71,4 +73,32 @@ func (f *fsck) strayRows() (err error) {
 		f.found("index-row", 0, "%v: index row with a key of %d bytes", ErrDamaged, len(it.Key()))
 	}
 	return readError(it)
+}
+
+// strayChunks looks for chunks that no list has: nothing else reads them until the list
+// has grown up to there.
+func (f *fsck) strayChunks() error {
+	var topic entry.Hash
+	var full uint64 // chunks of topic
+	known := false
+	return f.each(keyChunk, "chunks", func(k, _ []byte) {
+		if len(k) != 37 {
+			f.found("index-row", 0, "%v: chunk with a key of %d bytes", ErrDamaged, len(k))
+			return
+		}
+		if t := entry.Hash(k[1:33]); !known || t != topic {
+			topic, full, known = t, 0, true
+			if v, err := f.s.get(keyHash(keyRow, topic)); err != nil {
+				full = math.MaxUint64 // its row is named already
+			} else if v != nil {
+				row, err := parseRow(v)
+				if full = (row.list.Count() - uint64(len(row.tail))) / chunkLen; err != nil {
+					full = math.MaxUint64
+				}
+			}
+		}
+		if n := binary.BigEndian.Uint32(k[33:]); uint64(n) >= full {
+			f.found("index-row", 0, "%v: the list of topic %s has %d chunks, and there is one of number %d", ErrDamaged, topic, full, n)
+		}
+	})
 }

@@ -116,6 +116,25 @@ func TestFsck(t *testing.T) {
 			}
 		}},
 		{"chunk", "index-row", 0, edit(append(hash('R', ledgertest.Topic("all")), 0, 0, 0, 1), flip(0))},
+		{"chunk beyond its list", "index-row", 0, func(db *pebble.DB) {
+			v, c, err := db.Get(append(hash('R', ledgertest.Topic("all")), 0, 0, 0, 1))
+			if err == nil {
+				err = db.Set(append(hash('R', ledgertest.Topic("all")), 0, 0, 0, 9), v, pebble.Sync)
+			}
+			if err := errors.Join(err, c.Close()); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"chunk of no topic", "index-row", 0, func(db *pebble.DB) {
+			if err := db.Set(append(hash('R', ledgertest.Topic("nothing")), 0, 0, 0, 0), []byte{1}, pebble.Sync); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"chunk with a short key", "index-row", 0, func(db *pebble.DB) {
+			if err := db.Set([]byte{'R', 7}, []byte{1}, pebble.Sync); err != nil {
+				t.Fatal(err)
+			}
+		}},
 		{"note", "note", 301, edit(u64('n', 301), flip(3))},
 		{"cosignature", "note", 301, edit(u64('n', 301), func(v []byte) []byte { return v[:strings.LastIndex(string(v), "— ")] })},
 		{"one bit of a cosignature", "cosignature", 301, edit(u64('n', 301), func(v []byte) []byte {

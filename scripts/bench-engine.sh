@@ -15,9 +15,9 @@ for line in $lines; do
 	batched-1M) flags="--inflight 4096 --batch-verify --prefill 1000000 --seconds 20" ;;
 	single-10M) flags="--inflight 1024 --prefill 10000000 --seconds 20" ;;
 	batched-10M) flags="--inflight 4096 --batch-verify --prefill 10000000 --seconds 20" ;;
-	log-100k) flags="--inflight 1024 --prefill 0 --log 100000 --entries 200000" ;;
-	log-1M) flags="--inflight 1024 --prefill 0 --log 1000000 --entries 200000" ;;
-	log-10M) flags="--inflight 1024 --prefill 0 --log 10000000 --entries 200000" ;;
+	log-100k) flags="--inflight 1024 --prefill 0 --log 100000 --entries 50000" ;;
+	log-1M) flags="--inflight 1024 --prefill 0 --log 1000000 --entries 50000" ;;
+	log-10M) flags="--inflight 1024 --prefill 0 --log 10000000 --entries 50000" ;;
 	*) echo "there is no line $line" >&2; exit 2 ;;
 	esac
 	for run in $(seq "$runs"); do

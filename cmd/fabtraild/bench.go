@@ -34,7 +34,7 @@ time. docs/performance.md explains each figure.`,
 		Example: `  fabtraild bench
   fabtraild bench --seconds 30 --prefill 1000000
   fabtraild bench --inflight 4096 --batch-verify --json
-  fabtraild bench --log 10000000 --entries 200000   # cost, memory and start of a long log`,
+  fabtraild bench --log 10000000 --entries 50000   # cost, memory and start of a long log`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if medians != "" {

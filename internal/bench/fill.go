@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -121,8 +122,8 @@ func (b *bench) openFill(fn func(*ledger.Ledger) error) error {
 }
 
 const (
-	fillTopics  = 1000 // of one entry
-	fillEntries = 64   // of one call
+	fillTopics  = uint64(1000) // of one entry
+	fillEntries = uint64(64)   // of one call
 )
 
 // fill brings the index to its size.
@@ -135,17 +136,15 @@ func (b *bench) fill() error {
 		for b.filled < b.cfg.Prefill {
 			b.cfg.Progress("filling the index", b.filled, b.cfg.Prefill)
 			var subs []ledger.Submission
-			for range fillEntries {
-				numbers := make([]uint64, min(fillTopics, b.cfg.Prefill-b.filled))
-				for i := range numbers {
-					numbers[i] = b.filled + uint64(i)
+			n := min(fillTopics*fillEntries, b.cfg.Prefill-b.filled)
+			for k := range min(fillEntries, n) { // neighbours come from different entries, as those of statements do
+				var numbers []uint64
+				for i := k; i < n; i += fillEntries {
+					numbers = append(numbers, b.filled+i)
 				}
-				b.filled += uint64(len(numbers))
 				subs = append(subs, fillEntry(numbers))
-				if b.filled == b.cfg.Prefill {
-					break
-				}
 			}
+			b.filled += n
 			if err := add(b, l, subs); err != nil {
 				return err
 			}
@@ -161,6 +160,9 @@ func (b *bench) grow() error {
 	if b.cfg.Log == 0 {
 		return nil
 	}
+	// What this took is given back: the memory measured later is that of a process that
+	// has opened a long log, not of one that has written it.
+	defer debug.FreeOSMemory()
 	return b.openFill(func(l *ledger.Ledger) error {
 		const part = 2048
 		for at := uint64(0); at < b.cfg.Log; at += part {

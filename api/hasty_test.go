@@ -2,10 +2,12 @@ package api
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,12 +21,22 @@ func TestHastyCallersWait(t *testing.T) {
 	limits := generous
 	limits.WriteInFlight, limits.BatchPerParty = 1, 1
 	var mu sync.Mutex
-	var states []http.ConnState
-	s := newServer(t, limits, func(_ *API, srv *http.Server) {
+	var state http.ConnState // of the connection that changed last
+	busy := 0                // waits in a connection that was not idle
+	s := newServer(t, limits, func(a *API, srv *http.Server) {
 		srv.ConnState = func(_ net.Conn, st http.ConnState) {
 			mu.Lock()
 			defer mu.Unlock()
-			states = append(states, st)
+			state = st
+		}
+		wait := a.Sleep
+		a.Sleep = func(ctx context.Context, d time.Duration) error {
+			mu.Lock()
+			if state != http.StateIdle {
+				busy++
+			}
+			mu.Unlock()
+			return wait(ctx, d)
 		}
 	})
 	s.entered, s.gate = make(chan struct{}, 2), make(chan struct{})
@@ -48,32 +60,23 @@ func TestHastyCallersWait(t *testing.T) {
 	defer conn.Close()
 	in := bufio.NewReader(conn)
 	token, other := s.token(partyA, ScopeWrite), s.token(partyB, ScopeWrite)
-	idle := func() (n int) {
-		mu.Lock()
-		defer mu.Unlock()
-		for _, st := range states {
-			if st == http.StateIdle {
-				n++
-			}
-		}
-		return n
-	}
+	var told time.Duration // by the answer before
 	for i, step := range []struct {
 		request string
 		token   string
 		pause   time.Duration // before it
 		status  int
-		waits   time.Duration
+		waits   bool // until it was told to come
 	}{
-		{"POST /v1/statements", token, 0, 503, 0},
-		{"POST /v1/statements", token, 0, 503, time.Second},
-		{"POST /v1/statements", token, 400 * time.Millisecond, 503, 600 * time.Millisecond},
-		{"GET /v1/entries", token, 0, 200, 0},
-		{"POST /v1/statements", other, 0, 503, 0},
-		{"POST /v1/statements", token, 0, 503, 0}, // the other was told last
-		{"POST /v1/statements", token, time.Second, 503, 0},
-		{"POST /v1/statements/batch", token, 0, 429, 0},
-		{"POST /v1/statements/batch", token, 0, 429, time.Second},
+		{"POST /v1/statements", token, 0, 503, false},
+		{"POST /v1/statements", token, 0, 503, true},
+		{"POST /v1/statements", token, 400 * time.Millisecond, 503, true},
+		{"GET /v1/entries", token, 0, 200, false},
+		{"POST /v1/statements", other, 0, 503, false},
+		{"POST /v1/statements", token, 0, 503, false}, // the other was told last
+		{"POST /v1/statements", token, 10 * time.Second, 503, false},
+		{"POST /v1/statements/batch", token, 0, 429, false},
+		{"POST /v1/statements/batch", token, 0, 429, true},
 	} {
 		s.clock.Add(step.pause)
 		body, media := "", typeJSON
@@ -83,7 +86,6 @@ func TestHastyCallersWait(t *testing.T) {
 		if step.request[0] == 'P' {
 			body = `{"name":"b"}`
 		}
-		before := idle()
 		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\n%s\r\n%s\r\nContent-Length: %d\r\n\r\n%s", step.request, bearerHeader(step.token), media, len(body), body)
 		resp, err := http.ReadResponse(in, nil)
 		if err != nil {
@@ -97,13 +99,21 @@ func TestHastyCallersWait(t *testing.T) {
 		case waited = <-s.slept:
 		default:
 		}
-		if resp.StatusCode != step.status || waited != step.waits {
-			t.Errorf("step %d: %d, want %d; it waited %v, want %v", i, resp.StatusCode, step.status, waited, step.waits)
+		want := time.Duration(0)
+		if step.waits {
+			want = told - step.pause
 		}
-		if waited > 0 && idle() == before {
-			t.Errorf("step %d: its connection was not idle while it waited", i)
+		if resp.StatusCode != step.status || waited != want {
+			t.Errorf("step %d: %d, want %d; it waited %v, want %v", i, resp.StatusCode, step.status, waited, want)
 		}
+		s, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+		told = time.Duration(s) * time.Second
 	}
+	mu.Lock()
+	if busy > 0 {
+		t.Errorf("%d times the connection in which it waited was not idle", busy)
+	}
+	mu.Unlock()
 	close(s.gate)
 	first.Wait()
 }

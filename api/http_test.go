@@ -215,6 +215,7 @@ func TestNoDesync(t *testing.T) {
 		"statement too large":         fmt.Sprintf("POST /v1/statements HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n", MaxEnvelope+len(hidden)) + typeJSON + tok + strings.Repeat("x", MaxEnvelope) + hidden,
 		"statement too large in chunks": "POST /v1/statements HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + typeJSON + tok +
 			fmt.Sprintf("%x\r\n", MaxEnvelope+1) + strings.Repeat("x", MaxEnvelope+1) + "\r\n1000\r\n" + hidden,
+		"length beside chunks":   fmt.Sprintf("POST /v1/statements HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nTransfer-Encoding: chunked\r\n", 5+len(hidden)) + typeJSON + tok + "0\r\n\r\n" + hidden,
 		"statement that is late": fmt.Sprintf("POST /v1/statements HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n", 100+len(hidden)) + typeJSON + tok + "{LATER" + hidden,
 		"manifest that is late":  fmt.Sprintf("PUT /v1/manifests/%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n", zeroID, 100+len(hidden)) + typeOctets + tok + "{LATER" + hidden,
 	} {

@@ -102,10 +102,10 @@ type limiter struct {
 	failures *keyed
 	perParty [classes]int // 0: as many as there are
 
-	mu       sync.Mutex
-	inFlight [classes]int
-	max      [classes]int
-	byParty  map[partyClass]int
+	mu      sync.Mutex
+	max     [classes]int
+	all     [classes]pool
+	byParty map[partyClass]*pool
 }
 
 type partyClass struct {
@@ -123,22 +123,62 @@ func newLimiter(l Limits, clock func() time.Time) *limiter {
 			classFree: math.MaxInt, classLog: l.LogInFlight, classRead: l.ReadInFlight,
 			classWrite: l.WriteInFlight, classBatch: l.BatchInFlight, classUpload: l.UploadInFlight,
 		},
-		byParty: map[partyClass]int{},
+		byParty: map[partyClass]*pool{},
 	}
+}
+
+// pool is the requests of a class that are being served, or those of one party.
+type pool struct {
+	taken         int
+	since         time.Time // when ended was last 0
+	ended, before int       // requests that ended since then, and in a second before
+	due           time.Time // when whoever is refused next is told to come
+}
+
+// maxAgain is how long whoever finds no place is told to wait at most.
+const maxAgain = 5 * time.Second
+
+func (p *pool) leave(now time.Time) {
+	p.taken--
+	p.ended++
+	p.age(now)
+}
+
+func (p *pool) age(now time.Time) {
+	if d := now.Sub(p.since); d >= time.Second {
+		p.before, p.ended, p.since = int(float64(p.ended)/d.Seconds()), 0, now
+	}
+}
+
+// again returns after how many seconds whoever finds no place should come again. Callers are
+// told times as far apart as places come free, of which half are taken at once by those who have
+// just had one: each refusal costs about what a signature check does, and many that come
+// too soon would have a good part of the processors.
+func (p *pool) again(now time.Time) int64 {
+	p.age(now)
+	if soon := now.Add(time.Second); p.due.Before(soon) {
+		p.due = soon
+	}
+	d := p.due.Sub(now)
+	if d < maxAgain {
+		p.due = p.due.Add(2 * time.Second / time.Duration(max(p.before, p.ended, p.taken, 1)))
+	}
+	return int64(min(d, maxAgain).Round(time.Second) / time.Second)
 }
 
 // enter counts a request of the class in, unless there are too many.
 func (l *limiter) enter(c class) (leave func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.inFlight[c] >= l.max[c] {
-		return nil, problem.New("overloaded", "", "too many requests of this kind are being served").With("retryAfter", 1)
+	p := &l.all[c]
+	if p.taken >= l.max[c] {
+		return nil, problem.New("overloaded", "", "too many requests of this kind are being served").With("retryAfter", p.again(l.clock()))
 	}
-	l.inFlight[c]++
+	p.taken++
 	return func() {
 		l.mu.Lock()
-		l.inFlight[c]--
-		l.mu.Unlock()
+		defer l.mu.Unlock()
+		p.leave(l.clock())
 	}, nil
 }
 
@@ -154,18 +194,23 @@ func (l *limiter) enterParty(c class, party string) (leave func(), err error) {
 	if most == 0 {
 		return func() {}, nil
 	}
-	// This request has its place already.
-	if have := l.byParty[key]; have >= most || have > 0 && have >= l.max[c]-l.inFlight[c] {
-		return nil, problem.New("rate_limited", "", "as many requests of this party as may be are being served: %d", l.byParty[key]).
-			WithHint("wait for them to end; send many statements as a batch").With("retryAfter", 1)
+	p := l.byParty[key]
+	if p == nil {
+		p = &pool{}
+		l.byParty[key] = p
 	}
-	l.byParty[key]++
+	// This request has its place already.
+	if p.taken >= most || p.taken > 0 && p.taken >= l.max[c]-l.all[c].taken {
+		return nil, problem.New("rate_limited", "", "as many requests of this party as may be are being served: %d", p.taken).
+			WithHint("wait for them to end; send many statements as a batch").With("retryAfter", p.again(l.clock()))
+	}
+	p.taken++
 	return func() {
 		l.mu.Lock()
-		if l.byParty[key]--; l.byParty[key] == 0 {
+		defer l.mu.Unlock()
+		if p.leave(l.clock()); p.taken == 0 {
 			delete(l.byParty, key)
 		}
-		l.mu.Unlock()
 	}, nil
 }
 

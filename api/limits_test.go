@@ -144,7 +144,9 @@ func TestPlacesForOthers(t *testing.T) {
 			}
 		}
 		for p := range tc.greedy {
-			most = max(most, l.byParty[partyClass{fmt.Sprint(p), classWrite}])
+			if has := l.byParty[partyClass{fmt.Sprint(p), classWrite}]; has != nil {
+				most = max(most, has.taken)
+			}
 		}
 		if left := tc.places - all; most > tc.each || left < tc.left {
 			t.Errorf("%+v: a party has %d, %d places are left", tc, most, left)
@@ -160,6 +162,50 @@ func b2i(b bool) int {
 		return 1
 	}
 	return 0
+}
+
+// TestComeAgain: however many find no place, they are told to come about half as often as
+// places come free, within bounds; who is refused alone is told the least.
+func TestComeAgain(t *testing.T) {
+	for _, tc := range []struct{ served, waiting, refusals int }{ // a second
+		{1000, 10, 10},
+		{1000, 400, 400},
+		{1000, 2000, 550},
+		{1000, 10_000, 2200}, // each comes every maxAgain at the latest
+		{0, 1000, 250},       // a stall: 200 places are taken
+	} {
+		now := time.Unix(1_000_000, 0)
+		p := pool{taken: 200}
+		due := make([]time.Time, tc.waiting) // when each comes, and finds no place
+		refused := 0
+		const seconds = 40
+		for ms := range seconds * 1000 {
+			now = now.Add(time.Millisecond)
+			for served := tc.served * (ms + 1) / 1000; served > tc.served*ms/1000; served-- {
+				p.leave(now)
+				p.taken++
+			}
+			for i := range due {
+				if !now.Before(due[i]) {
+					s := p.again(now)
+					if s < 1 || s > int64(maxAgain/time.Second) {
+						t.Fatalf("%+v: told to come after %d seconds", tc, s)
+					}
+					due[i] = now.Add(time.Duration(s) * time.Second)
+					if ms >= seconds*500 {
+						refused++
+					}
+				}
+			}
+		}
+		if got := refused / (seconds / 2); got > tc.refusals || got < tc.refusals/3 {
+			t.Errorf("%+v: %d are refused a second", tc, got)
+		}
+		now = now.Add(maxAgain)
+		if got := p.again(now); got != 1 {
+			t.Errorf("%+v: afterwards, who is refused is told to come after %d seconds", tc, got)
+		}
+	}
 }
 
 // TestRates plays each rate to its end and waits as long as Retry-After says.

@@ -49,6 +49,11 @@ func (a *API) guard(next echo.HandlerFunc) echo.HandlerFunc {
 		if c.Request().TLS != nil {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
+		// Who sends chunks and a length as well must get no second answer (RFC 9112, section 6.1): a proxy
+		// that goes by the length would give it to somebody else. net/http has dropped the length.
+		if len(c.Request().TransferEncoding) > 0 {
+			h.Set("Connection", "close")
+		}
 		defer func() {
 			a.metrics.done(c.Path(), c.Request().Method, c.Response().Status, a.Clock().Sub(start))
 		}()

@@ -9,9 +9,10 @@
 //	"f" | entry index u64 | sequence u32 -> a finding, as JSON of custody.Finding
 //	"p" -> entry index u64: findings completed before it have been handed on
 //
-// The cursor "m" is written in the same synced batch as the rows that it covers,
-// so a crash never leaves the two apart. A view of another rule set or format is
-// emptied when it is opened.
+// The cursor "m" is written in the same batch as the rows that it covers, so a crash
+// never leaves the two apart. Nothing is synced by itself: a crash takes the view back to
+// an earlier batch, from which it follows the log again and comes to the same rows. A view
+// of another rule set or format is emptied when it is opened.
 package view
 
 import (
@@ -40,7 +41,8 @@ var (
 
 // View is an open view. One goroutine calls Apply; reads may come from any.
 type View struct {
-	db *pebble.DB
+	db   *pebble.DB
+	rows recent // of Apply alone
 
 	mu   sync.RWMutex
 	next uint64
@@ -61,22 +63,27 @@ func OpenFS(dir string, fs vfs.FS) (*View, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the views: %w", err)
 	}
-	v := &View{db: db}
+	v := &View{db: db, rows: recent{most: rowBytes}}
 	if err := v.load(); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return v, nil
 }
 
-// What the views may take of memory. The fold asks for many rows that are not there (is this
-// unit new?): without filters each such question would read a block of every level.
+// What the views may take of memory, in bytes. The fold asks for many rows that are not there
+// (is this unit new?): without filters each such question would read a block of every level. It
+// asks for few others again and again (who may sign what?): those are kept as they are.
 const (
-	cacheBytes = 32 << 20
-	memTable   = 16 << 20
+	rowBytes   = 8 << 20
+	blockBytes = 32 << 20
+	memTable   = 8 << 20
 )
 
 func options(fs vfs.FS) *pebble.Options {
-	o := &pebble.Options{FS: fs, FormatMajorVersion: pebble.FormatNewest, Logger: silent{}, CacheSize: cacheBytes, MemTableSize: memTable}
+	o := &pebble.Options{FS: fs, FormatMajorVersion: pebble.FormatNewest, Logger: silent{}, MemTableSize: memTable,
+		// Pebble takes its memtables off the cache: the one that is written, one that is being
+		// flushed, and one kept to be used again.
+		CacheSize: blockBytes + 3*memTable}
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
@@ -115,7 +122,7 @@ func (v *View) Close() error { return v.db.Close() }
 // without a statement (index commitments) have no item. Members of items are
 // filled in here, from the manifest that each speaks of.
 func (v *View) Apply(items []custody.Item, next uint64, members func(manifest entry.Hash) ([]custody.Member, error)) error {
-	st := &state{db: v.db, rows: map[string][]byte{}}
+	st := &state{db: v.db, recent: &v.rows, rows: map[string][]byte{}}
 	batch := v.db.NewBatch()
 	defer batch.Close()
 	engine, seq := rules.New(), uint32(0)
@@ -153,8 +160,11 @@ func (v *View) Apply(items []custody.Item, next uint64, members func(manifest en
 	if err := batch.Set(cursorKey, marshalCursor(next), nil); err != nil {
 		return err
 	}
-	if err := batch.Commit(pebble.Sync); err != nil {
+	if err := batch.Commit(pebble.NoSync); err != nil {
 		return err
+	}
+	for k, val := range st.rows {
+		v.rows.put(k, val)
 	}
 	v.mu.Lock()
 	v.next = next
@@ -176,7 +186,7 @@ func (v *View) Handed() (uint64, error) {
 
 // SetHanded moves that index on.
 func (v *View) SetHanded(next uint64) error {
-	return v.db.Set(handedKey, binary.BigEndian.AppendUint64(nil, next), pebble.Sync)
+	return v.db.Set(handedKey, binary.BigEndian.AppendUint64(nil, next), pebble.NoSync)
 }
 
 func findingKey(index uint64, seq uint32) []byte {
@@ -225,17 +235,24 @@ func (readOnly) Set(string, []byte) { panic("view: State is read-only") }
 
 // state is the State of one call of Apply: its writes over the database.
 type state struct {
-	db   *pebble.DB
-	rows map[string][]byte
-	err  error
+	db     *pebble.DB
+	recent *recent
+	rows   map[string][]byte
+	err    error
 }
 
 func (s *state) Get(key string) []byte {
 	if b, ok := s.rows[key]; ok {
 		return b
 	}
+	if b, ok := s.recent.get(key); ok {
+		return b
+	}
 	b, err := get(s.db, key)
-	if err != nil && s.err == nil {
+	switch {
+	case err == nil:
+		s.recent.put(key, b)
+	case s.err == nil:
 		s.err = err
 	}
 	return b

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -35,6 +36,8 @@ const (
 	// enoughPlaces keep the machine busy whoever they are of: with half as many, a statement
 	// took half as much processor time again, as commits were small; with twice as many, as much.
 	enoughPlaces = 8
+	// leastPiece is how many statements of a batch cost about what a commit costs by itself.
+	leastPiece = 16
 	// lately is how long it takes until half of what was begun is forgotten.
 	lately = 250 * time.Millisecond
 	// keepFor is for how much longer than it was taken a place is kept: reading a request and sending
@@ -51,12 +54,19 @@ const (
 
 // guest is a party that has places, waits for one, or had one lately.
 type guest struct {
-	has    []time.Time     // since when, longest first
-	kept   []time.Time     // places that it gave back: until when they count as taken
-	line   []chan struct{} // closed when its turn has come
-	begun  int             // statements lately
-	most   int             // places that it had and wanted at once since places.aged
-	before int             // and in the time before that
+	has    []time.Time // since when, longest first
+	kept   []time.Time // places that it gave back: until when they count as taken
+	line   []*ask
+	begun  int // statements lately
+	most   int // places that it had and wanted at once since places.aged
+	before int // and in the time before that
+}
+
+// ask is a call that wants places for some statements, and is given got of them when begin
+// is closed.
+type ask struct {
+	n, got int
+	begin  chan struct{}
 }
 
 // wants is how many places the party has and waits for.
@@ -69,9 +79,9 @@ func newPlaces(enough int) *places {
 	return &places{enough: enough, parties: map[string]*guest{}, aged: time.Now()}
 }
 
-// enter waits for a place for one statement of the party; the caller calls leave unless
-// there is an error, which is ctx's.
-func (p *places) enter(ctx context.Context, party string) error {
+// enter waits for places for some of n statements of the party, in their order, and returns for
+// how many; the caller calls leave with that unless there is an error, which is ctx's.
+func (p *places) enter(ctx context.Context, party string, n int) (got int, err error) {
 	p.mu.Lock()
 	now := time.Now()
 	p.age(now)
@@ -80,45 +90,49 @@ func (p *places) enter(ctx context.Context, party string) error {
 		g = &guest{}
 		p.parties[party] = g
 	}
-	if p.waiting == 0 && p.may(g, now) {
-		p.take(g, now)
-		p.mu.Unlock()
-		return nil
+	mine := &ask{n: n, begin: make(chan struct{})}
+	if p.waiting == 0 {
+		if most := p.may(g, now); most > 0 {
+			p.take(g, mine, most, now)
+			p.mu.Unlock()
+			return mine.got, nil
+		}
 	}
-	begin := make(chan struct{})
-	g.line = append(g.line, begin)
+	g.line = append(g.line, mine)
 	g.most = max(g.most, g.wants())
 	p.waiting++
 	p.admit(now)
 	p.mu.Unlock()
 	select {
-	case <-begin:
-		return nil
+	case <-mine.begin:
+		return mine.got, nil
 	case <-ctx.Done():
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	i := slices.Index(g.line, begin)
+	i := slices.Index(g.line, mine)
 	if i < 0 { // its turn came at that moment
-		return nil
+		return mine.got, nil
 	}
 	g.line = slices.Delete(g.line, i, i+1)
 	p.waiting--
-	return ctx.Err()
+	return 0, ctx.Err()
 }
 
-// leave gives a place of the party back.
-func (p *places) leave(party string) {
+// leave gives n places of the party back.
+func (p *places) leave(party string, n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
 	p.age(now)
 	g := p.parties[party]
-	if len(g.line) == 0 {
-		g.kept = append(g.kept, now.Add(min(keepFor*now.Sub(g.has[0]), keepMost)))
+	for i := range n {
+		if i >= len(g.line) { // who waits has the place at once
+			g.kept = append(g.kept, now.Add(min(keepFor*now.Sub(g.has[0]), keepMost)))
+		}
+		g.has = g.has[1:]
 	}
-	g.has = g.has[1:]
-	p.taken--
+	p.taken -= n
 	p.admit(now)
 }
 
@@ -147,29 +161,31 @@ func (g *guest) keeps(now time.Time) int {
 	return len(g.kept)
 }
 
-// take gives the party a place.
-func (p *places) take(g *guest, now time.Time) {
-	p.taken++
-	g.begun++
-	g.has = append(g.has, now)
-	if len(g.kept) > 0 {
-		g.kept = g.kept[1:]
+// take gives the party places for what a call asks, at most so many.
+func (p *places) take(g *guest, a *ask, most int, now time.Time) {
+	a.got = min(a.n, max(most, leastPiece))
+	p.taken += a.got
+	g.begun += a.got
+	for range a.got {
+		g.has = append(g.has, now)
 	}
+	g.kept = g.kept[min(a.got, len(g.kept)):]
 	g.most = max(g.most, g.wants())
+	close(a.begin)
 }
 
-// may reports whether the party may begin one more statement.
-func (p *places) may(g *guest, now time.Time) bool {
+// may returns how many more statements the party may begin now.
+func (p *places) may(g *guest, now time.Time) int {
+	if len(p.parties) == 1 || len(p.parties) > manyParties {
+		return math.MaxInt
+	}
 	taken := p.taken
-	if taken < p.enough && len(p.parties) <= manyParties { // else there is no need to look who keeps places
+	if taken < p.enough { // else there is no need to look who keeps places
 		for _, o := range p.parties {
 			if o != g {
 				taken += o.keeps(now)
 			}
 		}
-	}
-	if taken < p.enough || len(p.parties) == 1 || len(p.parties) > manyParties {
-		return true
 	}
 	bounds := make([]int, 0, len(p.parties))
 	for _, o := range p.parties {
@@ -178,7 +194,7 @@ func (p *places) may(g *guest, now time.Time) bool {
 		}
 	}
 	slices.Sort(bounds)
-	return g.begun < bounds[(len(bounds)-1)/2]
+	return max(0, p.enough-taken, bounds[(len(bounds)-1)/2]-g.begun)
 }
 
 // admit gives places to those who wait and may have one: first to whoever has begun
@@ -192,13 +208,14 @@ func (p *places) admit(now time.Time) {
 				next, least = party, g
 			}
 		}
-		if !p.may(least, now) {
+		most := p.may(least, now)
+		if most == 0 {
 			break
 		}
-		close(least.line[0])
+		first := least.line[0]
 		least.line = least.line[1:]
 		p.waiting--
-		p.take(least, now)
+		p.take(least, first, most, now)
 	}
 	if p.waiting > 0 && !p.looking {
 		p.looking = true

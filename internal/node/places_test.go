@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -20,9 +21,15 @@ type committing struct {
 	places *places
 
 	mu      sync.Mutex
-	waiting []chan struct{}
+	waiting []handed
 	wake    chan struct{} // capacity 1
 	got     map[string]int
+}
+
+// handed is statements that wait for a commit.
+type handed struct {
+	n    int
+	done chan struct{}
 }
 
 const (
@@ -30,11 +37,12 @@ const (
 	perStatement = time.Millisecond
 )
 
-// crowd is the clients of some parties that post one statement after the other each.
+// crowd is the clients of some parties that post one call after the other each.
 type crowd struct {
 	name             string
 	parties, clients int           // clients in all
-	pause            time.Duration // before the next statement
+	pause            time.Duration // before the next call
+	batch            int           // statements in each call, if not 1
 }
 
 // commit plays crowds against a ledger for a minute; it returns how many statements the
@@ -51,7 +59,9 @@ func commit(t *testing.T, enough int, crowds ...crowd) map[string]int {
 			for i := range w.clients {
 				all.Go(func() {
 					for time.Now().Before(end) {
-						c.post(t.Context(), fmt.Sprint(w.name, i%w.parties), w.name)
+						for left := max(w.batch, 1); left > 0; {
+							left -= c.post(t.Context(), fmt.Sprint(w.name, i%w.parties), w.name, left)
+						}
 						time.Sleep(w.pause)
 					}
 				})
@@ -66,14 +76,15 @@ func commit(t *testing.T, enough int, crowds ...crowd) map[string]int {
 	return c.got
 }
 
-func (c *committing) post(ctx context.Context, party, name string) {
-	if err := c.places.enter(ctx, party); err != nil {
+func (c *committing) post(ctx context.Context, party, name string, n int) int {
+	n, err := c.places.enter(ctx, party, n)
+	if err != nil {
 		panic(err)
 	}
-	defer c.places.leave(party)
+	defer c.places.leave(party, n)
 	done := make(chan struct{})
 	c.mu.Lock()
-	c.waiting = append(c.waiting, done)
+	c.waiting = append(c.waiting, handed{n, done})
 	c.mu.Unlock()
 	select {
 	case c.wake <- struct{}{}:
@@ -81,8 +92,9 @@ func (c *committing) post(ctx context.Context, party, name string) {
 	}
 	<-done
 	c.mu.Lock()
-	c.got[name]++
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	c.got[name] += n
+	return n
 }
 
 func (c *committing) loop(stop <-chan struct{}) {
@@ -96,9 +108,13 @@ func (c *committing) loop(stop <-chan struct{}) {
 		batch := c.waiting
 		c.waiting = nil
 		c.mu.Unlock()
-		time.Sleep(perCommit + time.Duration(len(batch))*perStatement)
-		for _, done := range batch {
-			close(done)
+		n := 0
+		for _, b := range batch {
+			n += b.n
+		}
+		time.Sleep(perCommit + time.Duration(n)*perStatement)
+		for _, b := range batch {
+			close(b.done)
 		}
 	}
 }
@@ -107,20 +123,24 @@ func (c *committing) loop(stop <-chan struct{}) {
 // get alone beside one or two with 128, the ledger does no less in all, and whatever the
 // few leave is done for the greedy.
 func TestGreedyPartyHasItsPlaces(t *testing.T) {
-	polite := crowd{"polite", 11, 32, 2 * time.Millisecond}
-	greedy := crowd{"greedy", 1, 128, 0}
-	far := crowd{"polite", 11, 32, 30 * time.Millisecond}
-	seldom := crowd{"polite", 11, 32, 300 * time.Millisecond}
+	polite := crowd{"polite", 11, 32, 2 * time.Millisecond, 1}
+	greedy := crowd{"greedy", 1, 128, 0, 1}
+	far := crowd{"polite", 11, 32, 30 * time.Millisecond, 1}
+	seldom := crowd{"polite", 11, 32, 300 * time.Millisecond, 1}
+	batches := crowd{"greedy", 1, 2, 0, 1000}
 	for _, tt := range []struct {
 		name   string
 		crowds []crowd
 		least  int // that the polite get, of a hundred
 	}{
 		{"one greedy party", []crowd{polite, greedy}, 90},
-		{"that is not quicker", []crowd{polite, {"greedy", 1, 128, 2 * time.Millisecond}}, 90},
-		{"two greedy parties, with a part each", []crowd{polite, {"greedy", 2, 256, 0}}, 85},
+		{"that is not quicker", []crowd{polite, {"greedy", 1, 128, 2 * time.Millisecond, 1}}, 90},
+		{"two greedy parties, with a part each", []crowd{polite, {"greedy", 2, 256, 0, 1}}, 85},
 		{"polite ones far away", []crowd{far, greedy}, 80},
 		{"polite ones that leave the machine idle", []crowd{seldom, greedy}, 80},
+		{"batches of one greedy party", []crowd{polite, batches}, 90},
+		{"batches of two greedy parties", []crowd{polite, {"greedy", 2, 4, 0, 1000}}, 85},
+		{"batches beside polite ones that leave the machine idle", []crowd{seldom, batches}, 80},
 	} {
 		alone := commit(t, enoughPlaces, tt.crowds[0])["polite"]
 		got := commit(t, enoughPlaces, tt.crowds...)
@@ -137,13 +157,15 @@ func TestGreedyPartyHasItsPlaces(t *testing.T) {
 		}
 	}
 	const unbounded = 1 << 20
-	for _, c := range []crowd{greedy, {"all", 8, 256, 0}, {"all", 12, 640, time.Millisecond}} {
+	for _, c := range []crowd{greedy, batches, {"all", 8, 256, 0, 1}, {"all", 12, 640, time.Millisecond, 1}, {"all", 12, 24, 0, 1000}} {
 		if got, want := commit(t, enoughPlaces, c)[c.name], commit(t, unbounded, c)[c.name]; got < want*99/100 {
 			t.Errorf("%d parties with %d clients get %d of %d", c.parties, c.clients, got, want)
 		}
 	}
-	if got := commit(t, unbounded, polite, greedy); got["polite"]*2 > got["greedy"] {
-		t.Errorf("without bounds the polite have %d and the greedy %d: this shows nothing", got["polite"], got["greedy"])
+	for _, g := range []crowd{greedy, batches} {
+		if got := commit(t, unbounded, polite, g); got["polite"]*2 > got["greedy"] {
+			t.Errorf("without bounds the polite have %d and the greedy %d: this shows nothing", got["polite"], got["greedy"])
+		}
 	}
 }
 
@@ -163,7 +185,7 @@ func TestPlacesEnd(t *testing.T) {
 			go func() {
 				defer cancel()
 				time.Sleep(start)
-				err := p.enter(ctx, party)
+				_, err := p.enter(ctx, party, 1)
 				mu.Lock()
 				switch {
 				case err == nil:
@@ -176,7 +198,7 @@ func TestPlacesEnd(t *testing.T) {
 				mu.Unlock()
 				if err == nil {
 					time.Sleep(stay)
-					p.leave(party)
+					p.leave(party, 1)
 				}
 			}()
 		}
@@ -228,7 +250,7 @@ func TestStatementsTakePlaces(t *testing.T) {
 		return ""
 	}
 	for _, party := range []string{makerParty, carrierParty} {
-		if err := n.places.enter(t.Context(), party); err != nil {
+		if _, err := n.places.enter(t.Context(), party, 1); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -244,11 +266,11 @@ func TestStatementsTakePlaces(t *testing.T) {
 		t.Errorf("a statement without a place: %v", r.Err)
 	}
 	ahead(0)
-	n.places.leave(makerParty)
+	n.places.leave(makerParty, 1)
 	if got := post(t.Context(), 1, makerParty); got != "" {
 		t.Errorf("a statement with a place: %s", got)
 	}
-	n.places.leave(carrierParty)
+	n.places.leave(carrierParty, 1)
 	if got := post(t.Context(), 2, carrierParty); got != "malformed_json" {
 		t.Errorf("a statement that is none: %q", got)
 	}
@@ -265,12 +287,12 @@ func TestPlacesOfMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlaces(1)
 		for i := range manyParties + 1 {
-			if err := p.enter(t.Context(), fmt.Sprint(i)); err != nil {
+			if _, err := p.enter(t.Context(), fmt.Sprint(i), 1); err != nil {
 				t.Fatal(err)
 			}
 		}
 		for range 50 { // one that waited would wait for ever
-			if err := p.enter(t.Context(), "0"); err != nil {
+			if _, err := p.enter(t.Context(), "0", 1); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -286,7 +308,7 @@ func TestPlacesAfterAStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlaces(8)
 		enter := func(party string) {
-			if err := p.enter(t.Context(), party); err != nil {
+			if _, err := p.enter(t.Context(), party, 1); err != nil {
 				t.Error(err)
 			}
 		}
@@ -296,7 +318,7 @@ func TestPlacesAfterAStall(t *testing.T) {
 		synctest.Wait()
 		time.Sleep(10 * time.Second) // the stall
 		for i := range 40 {
-			p.leave(fmt.Sprint(i))
+			p.leave(fmt.Sprint(i), 1)
 		}
 		time.Sleep(time.Second)
 		begun := time.Now()
@@ -305,4 +327,56 @@ func TestPlacesAfterAStall(t *testing.T) {
 			t.Errorf("on an idle machine it waited %s", d)
 		}
 	})
+}
+
+// TestBatchGoesInPieces: beside others a batch is handed over in pieces, each when the one
+// before it is durable, and its lines keep their order; alone it goes as a whole.
+func TestBatchGoesInPieces(t *testing.T) {
+	w := newWorldWith(t, Config{Folder: prepareFolder(t)})
+	n := w.node
+	n.places = newPlaces(0)                        // they are never too few
+	n.places.aged = time.Now().Add(24 * time.Hour) // nothing that began is forgotten, however slow the machine
+	batch := func(from int) (envelopes [][]byte) {
+		for i := range leastPiece + 4 {
+			envelopes = append(envelopes, w.commission(from+i))
+		}
+		return envelopes
+	}
+	inOrder := func(results []api.Result) {
+		t.Helper()
+		for i, r := range results {
+			if r.Err != nil || i > 0 && r.Index <= results[i-1].Index {
+				t.Errorf("line %d: entry %d, %v", i, r.Index, r.Err)
+			}
+		}
+	}
+	maker := api.Caller{Party: makerParty}
+	inOrder(n.Submit(t.Context(), maker, batch(0))) // nobody else is there: a second piece would wait for ever
+	if _, err := n.places.enter(t.Context(), carrierParty, 1); err != nil {
+		t.Fatal(err)
+	}
+	n.places.mu.Lock()
+	n.places.parties[makerParty].begun = 0
+	n.places.mu.Unlock()
+	second := batch(100)
+	answered := make(chan []api.Result)
+	go func() { answered <- n.Submit(t.Context(), maker, second) }()
+	for waits := false; !waits; runtime.Gosched() {
+		n.places.mu.Lock()
+		if waits = n.places.waiting == 1; waits {
+			if g := n.places.parties[makerParty]; g.begun != leastPiece || n.places.taken != 1 {
+				t.Errorf("%d lines of the batch began, %d places are taken", g.begun, n.places.taken)
+			}
+			if got := n.ledger.Signed().Size(); got < 2*leastPiece {
+				t.Errorf("the second piece waits, and the log has %d entries", got)
+			}
+			n.places.parties[makerParty].begun = 0
+		}
+		n.places.mu.Unlock()
+	}
+	inOrder(<-answered)
+	n.places.leave(carrierParty, 1)
+	if n.places.taken != 0 || n.places.waiting != 0 {
+		t.Errorf("%d places are taken, %d are waited for", n.places.taken, n.places.waiting)
+	}
 }

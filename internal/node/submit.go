@@ -8,6 +8,7 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -38,23 +39,74 @@ func (n *Node) Post(ctx context.Context, who api.Caller, envelopes [][]byte, m a
 	if len(envelopes) == 0 {
 		return results
 	}
-	leave := func() {}
-	if len(envelopes) == 1 { // of batches a party has two at once
-		if err := n.places.enter(ctx, who.Party); err != nil {
-			refuseAll(results, err)
-			return results
-		}
-		leave = func() { n.places.leave(who.Party) }
+	if len(envelopes) == 1 {
+		return n.postOne(ctx, who, envelopes, m)
 	}
+	subs, lines := n.ready(ctx, who, envelopes, results, m)
+	for k, r := range n.appendBatch(ctx, who.Party, subs) {
+		results[lines[k]] = recorded(r)
+	}
+	return results
+}
+
+// postOne is Post of one statement: it has a place of its party from the first look at it
+// until it is durable.
+func (n *Node) postOne(ctx context.Context, who api.Caller, envelopes [][]byte, m api.Meter) []api.Result {
+	results := make([]api.Result, 1)
+	if _, err := n.places.enter(ctx, who.Party, 1); err != nil {
+		refuseAll(results, err)
+		return results
+	}
+	leave := func() { n.places.leave(who.Party, 1) }
 	handed := false
 	defer func() {
 		if !handed {
 			leave()
 		}
 	}()
+	subs, _ := n.ready(ctx, who, envelopes, results, m)
+	if len(subs) == 0 {
+		return results
+	}
+	handed = true
+	results[0] = recorded(n.ledger.AppendThen(ctx, subs, leave)[0])
+	return results
+}
+
+// appendBatch hands a batch to the ledger in order: in pieces, as its party has places. A piece
+// goes when the one before it is durable; nobody waits meanwhile for what is cosigned.
+func (n *Node) appendBatch(ctx context.Context, party string, subs []ledger.Submission) []ledger.Result {
+	results := make([]ledger.Result, len(subs))
+	var pieces sync.WaitGroup
+	for from := 0; from < len(subs); {
+		got, err := n.places.enter(ctx, party, len(subs)-from)
+		if err != nil {
+			for i := from; i < len(subs); i++ {
+				results[i] = ledger.Result{ID: subs[i].ID, Err: err}
+			}
+			break
+		}
+		first, durable := from, make(chan struct{})
+		from += got
+		pieces.Go(func() {
+			copy(results[first:], n.ledger.AppendThen(ctx, subs[first:first+got], func() {
+				n.places.leave(party, got)
+				close(durable)
+			}))
+		})
+		select {
+		case <-durable:
+		case <-ctx.Done():
+		}
+	}
+	pieces.Wait()
+	return results
+}
+
+// ready reads and verifies envelopes; it returns what of them the ledger may be handed, and
+// which line each is. results say what is wrong with the others.
+func (n *Node) ready(ctx context.Context, who api.Caller, envelopes [][]byte, results []api.Result, m api.Meter) (subs []ledger.Submission, lines []int) {
 	items, keys := n.prepare(ctx, who.Party, envelopes, results, m)
-	var subs []ledger.Submission
-	var lines []int
 	for i, p := range items {
 		if p == nil {
 			continue
@@ -70,14 +122,7 @@ func (n *Node) Post(ctx context.Context, who api.Caller, envelopes [][]byte, m a
 		lines = append(lines, i)
 		subs = append(subs, p.submission())
 	}
-	if len(subs) == 0 {
-		return results
-	}
-	handed = true
-	for k, r := range n.ledger.AppendThen(ctx, subs, leave) {
-		results[lines[k]] = recorded(r)
-	}
-	return results
+	return subs, lines
 }
 
 // foreseeFrom is how many members are looked at here first.

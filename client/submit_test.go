@@ -10,6 +10,7 @@ import (
 	"fabtrail.dev/fabtrail/custody"
 	"fabtrail.dev/fabtrail/custody/answer/answertest"
 	"fabtrail.dev/fabtrail/internal/problem"
+	"fabtrail.dev/fabtrail/ledger/checkpoint"
 	"fabtrail.dev/fabtrail/ledger/entry"
 )
 
@@ -252,6 +253,15 @@ func TestParseTrustRefuses(t *testing.T) {
 		"no charter":          func(m map[string][]byte) { delete(m, CharterFile) },
 		"a log key for index": func(m map[string][]byte) { m[IndexFile] = m[LogFile] },
 		"nonsense for index":  func(m map[string][]byte) { m[IndexFile] = []byte("x") },
+		"one index key twice": func(m map[string][]byte) { m[IndexFile] = append(m[IndexFile], m[IndexFile]...) },
+		"one index key under two names": func(m map[string][]byte) {
+			k := w.IndexKey.VKey()
+			k, err := checkpoint.NewVKey("another."+k.Name, k.Type, k.Key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m[IndexFile] = append(m[IndexFile], "\n"+k.String()+"\n"...)
+		},
 	} {
 		files := w.Trust()
 		change(files)

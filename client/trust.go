@@ -76,9 +76,14 @@ func ParseTrust(files map[string][]byte) (*Trust, error) {
 	if t.Index, err = vkeys(files[IndexFile]); err != nil {
 		return nil, fmt.Errorf("trust folder: %s: %w", IndexFile, err)
 	}
-	for _, k := range t.Index {
+	for i, k := range t.Index {
 		if k.Type != 0x04 {
 			return nil, fmt.Errorf("trust folder: %s: %s is not a cosigner's key", IndexFile, k.Name)
+		}
+		for _, other := range t.Index[:i] { // one witness would be counted as two, whatever its names
+			if bytes.Equal(k.Key, other.Key) {
+				return nil, fmt.Errorf("trust folder: %s: the keys of %s and %s are one and the same", IndexFile, other.Name, k.Name)
+			}
 		}
 	}
 	if t.Past, err = parsePolicies(files[PoliciesFile]); err != nil {

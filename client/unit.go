@@ -90,7 +90,7 @@ func (v *Verifier) VerifyUnit(ctx context.Context, what, pedigree string) (*Repo
 			if r.Word != custody.StatusOnly {
 				r.checkPedigree(pedigree)
 			} else if pedigree != "" {
-				r.fail(CheckPedigree, "the pedigree key given does not open this unit: compare it with the code on the unit")
+				r.keyUnused()
 			}
 			return r, nil
 		}
@@ -357,6 +357,11 @@ func (v *Verifier) judge(r *Report, h *custody.History, src *answer.Source) {
 	if r.AsOf.Time == "" && slices.Contains([]custody.Word{custody.Verified, custody.VerifiedNote}, r.Word) {
 		r.worsen(CheckFreshness, custody.WeightNote, "no witnesses vouch for the time of the checkpoint")
 	}
+}
+
+// keyUnused says that a word is all that came in spite of a pedigree key.
+func (r *Report) keyUnused() {
+	r.fail(CheckPedigree, "the pedigree key given does not open this unit: compare it with the code on the unit")
 }
 
 // checkPedigree compares the key that was used with what the commission signs.

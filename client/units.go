@@ -133,7 +133,9 @@ func (v *Verifier) judgeMany(ctx context.Context, queries []UnitQuery, b []byte)
 		r.ServerWord = u.Word
 		if u.Form == answer.Status {
 			r = &Report{URI: u.URI, Checks: []Check{}, ServerWord: u.Word}
-			rs[i] = r.statusOnly()
+			if rs[i] = r.statusOnly(); queries[i].Key != "" {
+				r.keyUnused()
+			}
 			continue
 		}
 		if v.unit(r, seen, src); r.History == nil {

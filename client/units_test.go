@@ -155,6 +155,9 @@ func TestVerifyUnitsRest(t *testing.T) {
 		if err != nil || rs[0].Word != custody.StatusOnly || rs[0].ServerWord != "known" || len(rs) > 1 && rs[1].Word != taleVerdicts["GOOD"] {
 			t.Errorf("%v: %v", wordsOf(rs), err)
 		}
+		if n := len(rs[0].Checks); n == 0 || rs[0].Checks[n-1].Name != CheckPedigree || rs[0].Checks[n-1].OK {
+			t.Errorf("of the key that opens nothing: %+v", rs[0].Checks)
+		}
 	}
 	// The wrong pedigree key is noticed.
 	rs, err = v.VerifyUnits(t.Context(), []Code{{unitURI("GOOD"), pedigree(make([]byte, 16))}})

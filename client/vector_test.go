@@ -183,6 +183,7 @@ func writeVectors(t *testing.T) {
 		tell("hide-evidence")(a, c)
 	})
 	put("bad-hidden-policy", "a route policy left out of its list", "DIVERTED", func(a *answer.Answer, _ *vector) { hide(custody.KindRoutePolicy).tell(s, a) })
+	put("bad-other-list", "another topic's list, with its proof, under this one's name", "LIFTED", tell("other-topics-list"))
 }
 
 func write(t *testing.T, name string, v any) {

@@ -144,7 +144,12 @@ type ReasonCode struct {
 func Judge(h *History, in Inputs) Verdict {
 	j := judge{h: h}
 	if len(h.Items) == 0 {
-		j.fail("listed", WeightAbsent, nil, "the ledger proves that it has no statement about this serial")
+		text := "the ledger proves that it has no statement about this serial"
+		if !in.Complete {
+			text = "the ledger shows no statement about this serial"
+		}
+		j.fail("listed", WeightAbsent, nil, "%s", text)
+		j.completeness(in)
 		return j.verdict()
 	}
 	for _, a := range h.Accused {
@@ -160,15 +165,19 @@ func Judge(h *History, in Inputs) Verdict {
 	for _, c := range in.Findings {
 		j.finding(c)
 	}
-	if !in.Complete {
-		j.fail("completeness", WeightNote, nil, "that nothing was left out is the operator's word, auditable")
-	}
+	j.completeness(in)
 	return j.verdict()
 }
 
 type judge struct {
 	h       *History
 	reasons []Reason
+}
+
+func (j *judge) completeness(in Inputs) {
+	if !in.Complete {
+		j.fail("completeness", WeightNote, nil, "that nothing was left out is the operator's word, auditable")
+	}
 }
 
 func (j *judge) fail(code string, w Weight, entries []uint64, format string, a ...any) {

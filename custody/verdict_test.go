@@ -2,6 +2,7 @@ package custody_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"fabtrail.dev/fabtrail/custody"
@@ -153,6 +154,10 @@ func TestVerdictsWithoutAHistory(t *testing.T) {
 	never := custodytest.Unit(0, 99)
 	if v := verdict(t, w, never, in); v.Word != custody.NotInLedger || !slices.Equal(v.Failed(), []string{"listed"}) {
 		t.Errorf("unknown serial: %+v", v)
+	}
+	if v := verdict(t, w, never, custody.Inputs{}); v.Word != custody.NotInLedger || !slices.Equal(v.Failed(), []string{"listed", "completeness"}) ||
+		strings.Contains(v.Reasons[0].Text, "prove") {
+		t.Errorf("unknown serial, by the operator's word: %+v", v)
 	}
 	_, _, err := w.Say(custody.KindSighting, w.Actors[5], unit(never), &custody.Sighting{Method: "scan"})
 	must(t, err)

@@ -178,9 +178,14 @@ func notOfUnit(err error) error {
 	return cli.WithCode(cli.CouldNot, err)
 }
 
-// why names what failed.
+// why names what failed: reasons, and checks that are none.
 func why(r *client.Report) string {
 	failed := r.Failed()
+	for _, c := range r.Checks {
+		if !c.OK && !slices.Contains(failed, c.Name) {
+			failed = append(failed, c.Name)
+		}
+	}
 	if len(failed) == 0 {
 		return ""
 	}

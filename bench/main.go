@@ -4,8 +4,8 @@
 // signatures, looks for no duplicates, keeps no index and makes no receipts here;
 // Fabtrail does all of that, as package internal/bench says.
 //
-// Tessera runs with each of several settings, as its own speed depends on them; the
-// best one counts. It is a module of its own so that Fabtrail does not depend on what
+// Tessera runs with its defaults and with each of several settings, as its own speed
+// depends on them; the best one counts, and the defaults are told beside it. It is a module of its own so that Fabtrail does not depend on what
 // it is compared with.
 package main
 
@@ -36,19 +36,25 @@ import (
 // payload is the size of a statement in bytes, as package internal/bench makes them.
 const payload = 850
 
-// setting is a way to run Tessera. A checkpoint interval of 100 ms is the least that
-// its POSIX driver takes.
+// setting is a way to run Tessera.
 type setting struct {
-	name  string
-	batch uint
-	age   time.Duration
+	name     string
+	batch    uint
+	age      time.Duration
+	interval time.Duration // between checkpoints
 }
 
-var settings = []setting{
-	{"256 in a batch, 5 ms", 256, 5 * time.Millisecond},
-	{"1024 in a batch, 5 ms", 1024, 5 * time.Millisecond},
-	{"4096 in a batch, 20 ms", 4096, 20 * time.Millisecond},
-}
+// least is the shortest interval between checkpoints that Tessera's POSIX driver takes.
+const least = 100 * time.Millisecond
+
+var (
+	defaults = setting{"its defaults", tessera.DefaultBatchMaxSize, tessera.DefaultBatchMaxAge, tessera.DefaultCheckpointInterval}
+	settings = []setting{
+		{"256 in a batch, 5 ms", 256, 5 * time.Millisecond, least},
+		{"1024 in a batch, 5 ms", 1024, 5 * time.Millisecond, least},
+		{"4096 in a batch, 20 ms", 4096, 20 * time.Millisecond, least},
+	}
+)
 
 // measured is what one setting gave.
 type measured struct {
@@ -63,8 +69,10 @@ type measured struct {
 type result struct {
 	Fabtrail bench.Result `json:"fabtrail"`
 	Tessera  []measured   `json:"tessera"`
-	Ratio    float64      `json:"ratio"`     // of Fabtrail's appends per second to the best of Tessera's
-	CPURatio float64      `json:"cpu_ratio"` // of the least processor time of Tessera's appends to that of Fabtrail's
+	Defaults measured     `json:"tessera_defaults"`
+	Ratio    float64      `json:"ratio"`          // of Fabtrail's appends per second to the best of Tessera's
+	ToDef    float64      `json:"defaults_ratio"` // and to those of Tessera's defaults
+	CPURatio float64      `json:"cpu_ratio"`      // of the least processor time of Tessera's appends to that of Fabtrail's
 }
 
 func main() {
@@ -98,10 +106,11 @@ func (r result) print(asJSON bool) error {
 	f := r.Fabtrail
 	fmt.Printf("fabtrail: %6.0f appends/s, p50 %4.0f ms, p99 %4.0f ms, %3.0f us of CPU; checked, indexed, published, with receipts; %.2f of L\n",
 		f.AppendsPerS, f.P50, f.P99, f.AppendCPU, f.Ratio)
-	for _, t := range r.Tessera {
+	for _, t := range append(r.Tessera, r.Defaults) {
 		fmt.Printf("tessera:  %6.0f appends/s, p50 %4.0f ms, p99 %4.0f ms, %3.0f us of CPU; published; %s\n", t.PerS, t.P50, t.P99, t.CPU, t.Setting)
 	}
-	fmt.Printf("ratio:    %.1f of the best of Tessera; processor time of an append %.1f of Tessera's least\n", r.Ratio, 1/r.CPURatio)
+	fmt.Printf("ratio:    %.1f of the best of Tessera, %.0f of its defaults; processor time of an append %.1f of Tessera's least\n",
+		r.Ratio, r.ToDef, 1/r.CPURatio)
 	return nil
 }
 
@@ -127,9 +136,13 @@ func run(ctx context.Context, dir string, d time.Duration, inFlight int, batch b
 	if err := tessera(); err != nil {
 		return r, err
 	}
+	if r.Defaults, err = defaults.run(ctx, dir, d/2, inFlight); err != nil {
+		return r, fmt.Errorf("tessera, %s: %w", defaults.name, err)
+	}
 	best := slices.MaxFunc(r.Tessera, func(a, b measured) int { return int(a.PerS - b.PerS) })
-	least := slices.MinFunc(r.Tessera, func(a, b measured) int { return int(a.CPU - b.CPU) })
-	r.Ratio, r.CPURatio = r.Fabtrail.AppendsPerS/best.PerS, least.CPU/r.Fabtrail.AppendCPU
+	cheapest := slices.MinFunc(r.Tessera, func(a, b measured) int { return int(a.CPU - b.CPU) })
+	r.Ratio, r.ToDef = r.Fabtrail.AppendsPerS/best.PerS, r.Fabtrail.AppendsPerS/r.Defaults.PerS
+	r.CPURatio = cheapest.CPU / r.Fabtrail.AppendCPU
 	return r, nil
 }
 
@@ -155,7 +168,7 @@ func (s setting) run(ctx context.Context, dir string, d time.Duration, inFlight 
 		return m, err
 	}
 	opts := tessera.NewAppendOptions().WithCheckpointSigner(signer).WithBatching(s.batch, s.age).
-		WithCheckpointInterval(100 * time.Millisecond).WithPushback(uint(2 * inFlight))
+		WithCheckpointInterval(s.interval).WithPushback(uint(2 * inFlight))
 	appender, shutdown, reader, err := tessera.NewAppender(ctx, driver, opts)
 	if err != nil {
 		return m, err

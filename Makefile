@@ -81,8 +81,8 @@ PAIRS ?= 5000
 io-errors: ## campaign: each write operation fails in each of three ways, and PAIRS (5,000) random pairs do
 	FABTRAIL_CAMPAIGN=100 FABTRAIL_PAIRS=$(PAIRS) go test -count=1 -timeout 12h -run '^TestEveryIOError$$' -v ./ledger
 
-FLIPS ?= 31
-bit-flips: ## campaign: one flipped bit in every (331/FLIPS)th byte of everything on the disk (FLIPS=331: every byte), and every file damaged as a whole
+FLIPS ?= 6
+bit-flips: ## campaign: one flipped bit in every (61/FLIPS)th byte of everything on the disk (FLIPS=61: every byte), and every file damaged as a whole
 	FABTRAIL_CAMPAIGN=$(FLIPS) go test -count=1 -timeout 12h -run '^(TestFlippedBits|TestDamagedFiles)$$' -v ./ledger
 
 ROWSTRIDE ?= 1

@@ -96,14 +96,17 @@ func workload(t *testing.T, open func() *ledger.Ledger, seen *ledgertest.Witness
 
 // TestPowerLoss loses the power before write operations of a short workload, keeps
 // 0, 50 and 100 percent of what was not synced, and opens what is left; now and then
-// it loses the power again meanwhile. The tests take some operations of one run in
-// each mode; FABTRAIL_IMAGES makes it a campaign of all operations of longer runs,
-// until there were so many images, or the time of the test is nearly over.
+// it loses the power again meanwhile. The tests take all operations of one run in each
+// mode, or some if they are to be short; FABTRAIL_IMAGES makes it a campaign of longer
+// runs, until there were so many images, or the time of the test is nearly over.
 func TestPowerLoss(t *testing.T) {
 	want := number(t, "FABTRAIL_IMAGES", 0)
-	loss := powerLoss{t: t, every: 14 * sparse(), n: 6}
+	loss := powerLoss{t: t, every: 1, second: 31, n: 6}
+	if testing.Short() {
+		loss.every, loss.second = 42, 84
+	}
 	if want > 0 {
-		loss.every, loss.n = 1, 12
+		loss.n, loss.second, loss.fsck = 12, 2, true
 	}
 	if end, ok := t.Deadline(); ok && want > 0 {
 		loss.end = end.Add(-time.Minute)
@@ -171,8 +174,10 @@ func TestLossAfterKill(t *testing.T) {
 // powerLoss is a run of TestPowerLoss.
 type powerLoss struct {
 	t                     *testing.T
-	every, n, points      int
+	every, second         int // operations from one image to the next, and while one starts
+	n, points             int
 	images, again, failed atomic.Int64
+	fsck                  bool         // over each image, not a part of them
 	fscked                atomic.Int64 // images that fsck ran over, but for those of a second loss
 	end                   time.Time    // zero: none
 }
@@ -193,8 +198,8 @@ func (p *powerLoss) run(name string, cfg func(fs vfs.FS, seen *ledgertest.Witnes
 				if p.enough() {
 					continue
 				}
-				// In the tests a part of them, which another seed changes.
-				i.Fsck = p.every == 1 || (i.Point/p.every+i.Percent/50+int(seed))%8 == 0
+				// A part of them changes with the seed.
+				i.Fsck = p.fsck || (i.Point/p.every+i.Percent/50+int(seed))%8 == 0
 				if i.Fsck {
 					p.fscked.Add(1)
 				}
@@ -216,7 +221,7 @@ func (p *powerLoss) check(i ledgertest.Image, cfg func(fs vfs.FS, seen *ledgerte
 	if !twice {
 		return i.Check(cfg, false)
 	}
-	k, err := i.CheckTwice(cfg, 5, max(2*p.every, 1))
+	k, err := i.CheckTwice(cfg, 5, p.second)
 	p.again.Add(int64(k))
 	p.images.Add(int64(k))
 	return err

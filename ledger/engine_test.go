@@ -111,7 +111,11 @@ func engines() map[string]func(seed uint64) func(m *ledgertest.Model) (*ledger.L
 // TestModel compares each engine with the naive model, and the engines with
 // each other: same seed, same roots.
 func TestModel(t *testing.T) {
-	for seed := range uint64(3 * campaign()) {
+	seeds := 20 * campaign()
+	if testing.Short() {
+		seeds = 3
+	}
+	for seed := range uint64(seeds) {
 		var first []string
 		for name, open := range engines() {
 			roots, err := ledgertest.RunModel(seed, 150, open(seed))

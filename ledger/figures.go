@@ -21,9 +21,16 @@ func (l *Ledger) IndexBytes() (n uint64, err error) {
 	return n, nil
 }
 
-// Settle flushes the database and waits until its background work is done, for
+// Settle waits until what a start leaves to the background is done (the filters of
+// the database's keys; not the sweep of the index, which takes a fiftieth of a processor),
+// flushes the database and waits until its own background work is done, for
 // measurements that are not to count it.
 func (l *Ledger) Settle(ctx context.Context) error {
+	select {
+	case <-l.filtered:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if err := l.s.db.Flush(); err != nil {
 		return err
 	}

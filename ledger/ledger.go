@@ -58,6 +58,7 @@ type Ledger struct {
 	sealed    chan struct{} // closed by the sealer's end
 	cancel    context.CancelFunc
 	ctx       context.Context // of engine, cosigner and timers
+	filtered  chan struct{}   // closed when the filters of the database's keys are read
 	wg        sync.WaitGroup
 	held      sync.RWMutex // read-locked while a snapshot reads the files, which Close waits for
 }
@@ -107,7 +108,7 @@ func openLedger(ctx context.Context, cfg Config, key checkpoint.VKey) (_ *Ledger
 		return nil, err
 	}
 	l := &Ledger{cfg: cfg, vkey: key, decided: make(chan *commit), built: make(chan *commit, 1), recosign: make(chan chan error),
-		force: make(chan chan error), failed: make(chan struct{}), closing: make(chan struct{}), sealed: make(chan struct{})}
+		force: make(chan chan error), failed: make(chan struct{}), closing: make(chan struct{}), sealed: make(chan struct{}), filtered: make(chan struct{})}
 	l.queue.wake, l.queue.ready = make(chan struct{}, 1), l.ready
 	l.ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
@@ -164,6 +165,7 @@ func (l *Ledger) run() {
 }
 
 func (l *Ledger) buildFilters() {
+	defer close(l.filtered)
 	if err := l.s.known.build(l.ctx, l.s, keyID); err != nil {
 		l.cfg.Logf("ledger: reading statement IDs: %v", err)
 	}

@@ -219,7 +219,7 @@ func TestLyingWitnessDoesNotStop(t *testing.T) {
 // refuses, fsck names.
 func TestFlippedBits(t *testing.T) {
 	_, _, crashed, seen := lived(t)
-	step := max(331*sparse()/campaign(), 1)
+	step := max(61*sparse()*sparse()/campaign(), 1)
 	flips, outcomes := 0, map[string]int{}
 	for _, dir := range []string{"log/truth", "log/journal"} {
 		for _, name := range files(t, crashed, dir) {

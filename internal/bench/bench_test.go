@@ -89,7 +89,8 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// ready is a running ledger with units of ten statements.
+// ready is a running ledger with units of ten statements; FABTRAIL_LOG is how many
+// entries its log has beforehand.
 func ready(b *testing.B) (*bench, *node.Node, []string) {
 	b.Helper()
 	w := &bench{ctx: b.Context(), folder: node.Folder(filepath.Join(b.TempDir(), "data")), res: &Result{CheckCPU: 1},
@@ -99,8 +100,14 @@ func ready(b *testing.B) (*bench, *node.Node, []string) {
 			b.Fatal(err)
 		}
 	}
+	if s := os.Getenv("FABTRAIL_LOG"); s != "" {
+		var err error
+		w.cfg.Log, err = strconv.ParseUint(s, 10, 64)
+		must(err)
+	}
 	must(w.found())
 	must(w.fill())
+	must(w.grow())
 	n, err := node.Open(b.Context(), node.Config{Folder: w.folder, NoFollow: true})
 	must(err)
 	b.Cleanup(func() { must(n.Close()) })

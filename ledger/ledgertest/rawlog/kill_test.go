@@ -224,7 +224,7 @@ func number(t testing.TB, name string, def int) int {
 // checkpoints that this process has kept. FABTRAIL_KILLS and
 // FABTRAIL_KILL_RECEIPTS (of one cycle) make a campaign of it.
 func TestKillNine(t *testing.T) {
-	cycles, want := number(t, "FABTRAIL_KILLS", 6), number(t, "FABTRAIL_KILL_RECEIPTS", 300)
+	cycles, want := number(t, "FABTRAIL_KILLS", 25), number(t, "FABTRAIL_KILL_RECEIPTS", 300)
 	if testing.Short() {
 		cycles = 2
 	}

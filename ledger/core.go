@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"fabtrail.dev/fabtrail/ledger/checkpoint"
@@ -419,7 +420,8 @@ func (c *core) rootAt(s *store, size uint64) (entry.Hash, error) {
 // the segments before are no longer needed.
 func (c *core) start(e *edge) error {
 	next := c.hist.newest + 1
-	if err := c.flushFor(next); err != nil {
+	// Segments go one at a time: each may be the first that a power loss leaves.
+	if err := c.flushFor(append(slices.Clone(c.hist.segments), next)...); err != nil {
 		return err
 	}
 	if c.entries {
@@ -468,11 +470,13 @@ func (c *core) syncSegments() error {
 	return nil
 }
 
-// flushFor flushes the database with a marker that tells, at the next start,
-// whether this flush is still there.
-func (c *core) flushFor(segment uint64) error {
-	if err := c.s.markFlush(segment); err != nil {
-		return err
+// flushFor flushes the database with a marker for each segment that the journal may
+// begin with; they tell, at the next start, whether this flush is still there.
+func (c *core) flushFor(segments ...uint64) error {
+	for _, n := range segments {
+		if err := c.s.markFlush(n); err != nil {
+			return err
+		}
 	}
 	return c.s.db.Flush()
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -167,6 +169,37 @@ func TestLossAfterKill(t *testing.T) {
 	}
 	_ = l.Close()
 	if n, err := (ledgertest.Image{FS: mem, Seen: seen}).CheckTwice(crashConfig, 1, 1); err != nil || n < 100 {
+		t.Fatalf("%d images: %v", n, err)
+	}
+}
+
+// TestLossWhileDropping: the power was lost when a new segment of the journal had
+// begun and the database knew nothing of it; it is lost again at every point of the start
+// after that, also when the first of the two segments is gone.
+func TestLossWhileDropping(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	seen := ledgertest.NewWitnessed()
+	var old []string
+	var armed atomic.Bool // after old
+	var image atomic.Pointer[ledgertest.Image]
+	l := open(t, crashConfig(errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if armed.Load() && op.Kind == errorfs.OpFileSync && strings.HasSuffix(op.Path, ".journal") && !slices.Contains(old, op.Path) {
+			armed.Store(false)
+			record := seen.Clone()
+			image.Store(&ledgertest.Image{FS: mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))}), Seen: record, Fsck: true})
+		}
+		return nil
+	})), seen))
+	old = files(t, mem, "log/journal")
+	armed.Store(true)
+	for i := 0; image.Load() == nil; i++ {
+		seen.Answer(one(t, l, fmt.Sprintf("%d\ntopic t\n%0500d", i, i)))
+	}
+	shut(t, l)
+	if n := len(files(t, image.Load().FS, "log/journal")); n != 2 {
+		t.Fatalf("%d segments, want the old one and the new", n)
+	}
+	if n, err := image.Load().CheckTwice(crashConfig, 1, 1); err != nil || n < 100 {
 		t.Fatalf("%d images: %v", n, err)
 	}
 }

@@ -199,7 +199,7 @@ func TestLossWhileDropping(t *testing.T) {
 	if n := len(files(t, image.Load().FS, "log/journal")); n != 2 {
 		t.Fatalf("%d segments, want the old one and the new", n)
 	}
-	if n, err := image.Load().CheckTwice(crashConfig, 1, 1); err != nil || n < 100 {
+	if n, err := image.Load().CheckTwice(crashConfig, 1, sparse()); err != nil || n < 100 {
 		t.Fatalf("%d images: %v", n, err)
 	}
 }

@@ -88,7 +88,7 @@ func printBench(w io.Writer, r bench.Result) {
 		row("  others              %10.0f %% of the processors' time went to other processes and machines", 100*r.Others)
 	}
 	row("start                 %10.0f ms for a log of %d entries, %.0f ms of CPU", r.Start, r.LogBefore, r.StartCPU)
-	row("  keys                %10.0f ms until those of all statements are read, while appends go on", r.Filters)
+	row("  background          %10.0f ms afterwards, beside appends: keys of all statements read, the database at rest", r.Filters)
 	row("  after a crash       %10.0f ms, %.0f ms of CPU, with the index from its rows", r.Crash, r.CrashCPU)
 	row("disk                  %10.0f bytes per entry", r.BytesPerEntry)
 	row("memory                %10.0f MiB after the appends", r.RSS)

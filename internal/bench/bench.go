@@ -75,7 +75,7 @@ type Result struct {
 	LogBefore uint64  `json:"log_before"`       // entries before the appends
 	Start     float64 `json:"start_ms"`         // of opening the ledger for them, after a clean end; files in the system's cache
 	StartCPU  float64 `json:"start_cpu_ms"`     //
-	Filters   float64 `json:"start_filters_ms"` // of reading the database's keys afterwards, while appends go on
+	Filters   float64 `json:"start_filters_ms"` // afterwards, while appends may go on: of reading the database's keys, and until it is at rest (0.15 s at least)
 	Crash     float64 `json:"start_rows_ms"`    // of opening it as after a crash: the index is built from its rows
 	CrashCPU  float64 `json:"start_rows_cpu_ms"`
 

@@ -345,7 +345,7 @@ func (c *Collector) gather(ctx context.Context, j job, ask []*peer) (map[*peer]c
 			return got, failures, ctx.Err()
 		}
 	}
-	return got, failures, nil
+	return got, failures, ctx.Err() // all that were asked may say so before ctx does
 }
 
 // late gives up on peers that did not answer within the grace. They are left

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -229,6 +230,38 @@ func TestCollectorHang(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Witnesses may say that they were cancelled before the round notices by itself that
+// its context ended: the caller is told so all the same.
+func TestCollectorCancelled(t *testing.T) {
+	var cancel context.CancelFunc
+	var r *ring
+	r = newRing(t, 2, 2, func(c *CollectorConfig) {
+		c.Logger = slog.New(slog.NewTextHandler(onWrite(func() { // the round notes the first failure
+			cancel()
+			r.Close() // the other has answered, too
+		}), nil))
+	})
+	first, second := r.sites[0], r.sites[1]
+	first.be(status(500, "")(r, first))
+	second.be(hang(r, second))
+	for range 30 { // which of the two it takes first is chance
+		var ctx context.Context
+		ctx, cancel = context.WithCancel(t.Context())
+		if _, err := r.cosign(ctx, t, 5); !errors.Is(err, context.Canceled) || !errors.Is(err, checkpoint.ErrNoQuorum) {
+			t.Fatal(err)
+		}
+		r.clock.Add(time.Hour)
+	}
+}
+
+// onWrite is called for each write.
+type onWrite func()
+
+func (f onWrite) Write(b []byte) (int, error) {
+	f()
+	return len(b), nil
 }
 
 // Requests carry the log's own signature and no other, start from what the

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/base64"
-	"maps"
 	"slices"
 	"strings"
 
@@ -64,8 +63,9 @@ func ParseDSSE(body []byte) (DSSE, error) {
 	if d.Payload, err = decodeBase64(w.Payload); err != nil {
 		return DSSE{}, at(err, "/payload")
 	}
+	d.Signatures = make([]entry.Signature, 0, len(w.Signatures))
 	for i, sw := range w.Signatures {
-		field := pointer("/signatures", i)
+		field := signatureField(i)
 		if sw.KeyID == "" {
 			return DSSE{}, problem.New("keyid_required", field+"/keyid", "signature %d does not name its key", i).
 				WithHint("give the SHA-256 of the key's SubjectPublicKeyInfo in lower-case hex")
@@ -85,6 +85,16 @@ func ParseDSSE(body []byte) (DSSE, error) {
 	}
 	return d, nil
 }
+
+// signatureField is the JSON pointer of a signature.
+func signatureField(i int) string { return signatureFields[i] }
+
+var signatureFields = func() (all [entry.MaxSignatures]string) {
+	for i := range all {
+		all[i] = pointer("/signatures", i)
+	}
+	return all
+}()
 
 func last2(s string) string { return s[max(0, len(s)-2):] }
 
@@ -311,8 +321,9 @@ func prepare(d DSSE, keys KeyLookup) (prepared, error) {
 		key Key
 	}
 	signers := make([]signer, len(d.Signatures))
+	p.checks = make([]check, 0, len(d.Signatures)+1) // and a device's own
 	for i, sig := range d.Signatures {
-		field := pointer("/signatures", i)
+		field := signatureField(i)
 		key, ok := findKey(sig.Key, introduced, keys)
 		if !ok {
 			return p, problem.New("unknown_key", field+"/keyid", "key %s is not enrolled in this ledger", sig.Key).
@@ -330,6 +341,8 @@ func prepare(d DSSE, keys KeyLookup) (prepared, error) {
 	}
 	slices.SortFunc(signers, func(a, b signer) int { return compareHash(a.sig.Key, b.sig.Key) })
 	p.signed.Envelope.Payload = d.Payload
+	p.signed.Envelope.Signatures = make([]entry.Signature, 0, len(signers))
+	p.signed.Keys = make([]Key, 0, len(signers))
 	for _, sg := range signers {
 		p.signed.Envelope.Signatures = append(p.signed.Envelope.Signatures, sg.sig)
 		p.signed.Keys = append(p.signed.Keys, sg.key)
@@ -358,9 +371,11 @@ func compareHash(a, b entry.Hash) int { return bytes.Compare(a[:], b[:]) }
 // any signature is verified.
 func checkSignerShape(s *Statement, d DSSE, introduced []Key) error {
 	info := kindIndex[s.Kind]
-	seen := make(map[entry.Hash]bool, len(d.Signatures))
+	by := func(key entry.Hash) int { // the first signature of a key
+		return slices.IndexFunc(d.Signatures, func(sig entry.Signature) bool { return sig.Key == key })
+	}
 	for i, sig := range d.Signatures {
-		if seen[sig.Key] {
+		if by(sig.Key) < i {
 			slug := "wrong_signers"
 			if info.MaxSigners > 1 {
 				slug = "threshold_not_met"
@@ -368,7 +383,6 @@ func checkSignerShape(s *Statement, d DSSE, introduced []Key) error {
 			return problem.New(slug, pointer("/signatures", i), "key %s signed twice; it counts once", sig.Key).
 				WithHint("each key signs once")
 		}
-		seen[sig.Key] = true
 	}
 	if n := len(d.Signatures); n > info.MaxSigners {
 		return problem.New("wrong_signers", "/signatures", "%d keys signed, %s has at most %d", n, s.Kind.Noun(), info.MaxSigners).
@@ -379,14 +393,22 @@ func checkSignerShape(s *Statement, d DSSE, introduced []Key) error {
 			WithHint("both parties sign the same payload, in one envelope")
 	}
 	for _, k := range introduced {
-		if !seen[k.Hash] {
+		if by(k.Hash) < 0 {
 			return problem.New("wrong_signers", "/signatures", "key %s is introduced here and did not sign", k.Hash).
 				WithHint("sign with that key too: it proves that the party holds it")
 		}
 	}
+	if s.Event != nil {
+		return nil
+	}
 	rs := RequiredSigners(s)
 	if len(rs) == 1 && !rs[0].Authorities && len(rs[0].Parties) == 0 { // charter, rotate: the whole set is known
-		return rs[0].check(slices.SortedFunc(maps.Keys(seen), compareHash), nil)
+		var signers []entry.Hash
+		for _, sig := range d.Signatures {
+			signers = append(signers, sig.Key)
+		}
+		slices.SortFunc(signers, compareHash)
+		return rs[0].check(signers, nil)
 	}
 	return nil
 }

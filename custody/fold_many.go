@@ -80,8 +80,8 @@ func (r *run) begin(ref UnitRef, b *Commission, lot string, pedigree entry.Hash)
 		u.Identity, u.DeviceKey = IdentityBootstrap, k.SPKI
 	}
 	u.Owner, u.OwnerAt = r.actor, r.index
-	if p, ok := LoadProduct(r.st, gtinOf(ref.URI)); ok {
-		u.Owner = p.Owner
+	if l := r.licence(gtinOf(ref.URI), lot); l.assigned {
+		u.Owner = l.product.Owner
 	}
 	u.Kind, u.Lot, u.Pedigree, u.CommissionAt = b.UnitKind, lot, pedigree, r.index
 	r.put(u)
@@ -115,29 +115,48 @@ func (r *run) allowed(ref UnitRef, lot string) Code {
 	if gtin == "" {
 		return ""
 	}
-	p, ok := LoadProduct(r.st, gtin)
-	if !ok {
-		return CodeNoProduct
-	}
-	if lot == "" {
-		if p.Owner == r.actor {
-			return ""
-		}
-		return CodeNoBlock
-	}
-	l, ok := LoadLot(r.st, lot)
+	l := r.licence(gtin, lot)
+	owner := l.product.Owner == r.actor
 	switch {
-	case !ok && p.Owner == r.actor:
+	case !l.assigned:
+		return CodeNoProduct
+	case !l.blocked && owner:
 		return ""
-	case !ok:
+	case !l.blocked:
 		return CodeNoBlock
 	}
-	c := l.allows(r.st, lot, r.actor, ref.URI)
-	if c == CodeNotCommissioner && p.Owner == r.actor {
-		l.Commissioners = []string{r.actor}
-		c = l.allows(r.st, lot, r.actor, ref.URI)
+	c := l.block.allows(r.st, lot, r.actor, ref.URI)
+	if c == CodeNotCommissioner && owner {
+		block := l.block
+		block.Commissioners = []string{r.actor}
+		c = block.allows(r.st, lot, r.actor, ref.URI)
 	}
 	return c
+}
+
+// licence is what governance says of who may commission the serials of a product in a
+// lot.
+type licence struct {
+	gtin, lot string
+	product   ProductState
+	assigned  bool // the GTIN is
+	block     LotState
+	blocked   bool // the lot has serial blocks
+}
+
+// licence reads what a statement about many units asks for each of them once: a run that
+// commissions changes no governance.
+func (r *run) licence(gtin, lot string) *licence {
+	if l := r.licensed; l != nil && l.gtin == gtin && l.lot == lot {
+		return l
+	}
+	l := &licence{gtin: gtin, lot: lot}
+	l.product, l.assigned = LoadProduct(r.st, gtin)
+	if l.assigned && lot != "" {
+		l.block, l.blocked = LoadLot(r.st, lot)
+	}
+	r.licensed = l
+	return l
 }
 
 // loadCheck judges a pack into, or unpack from, an existing load, once.

@@ -18,6 +18,8 @@ type run struct {
 
 	units   map[UnitRef]*Unit // as they stand within this entry; never changed in place
 	limited UnitRef           // about which the actor says too much without effect
+
+	licensed *licence // read last
 }
 
 // act is the statement at hand: the entry's own, or one that had waited.
@@ -201,7 +203,7 @@ func loadHold(st State, id entry.Hash) (openHold, bool) {
 }
 
 func (h openHold) store(st State, id entry.Hash) {
-	var w rowWriter
+	w := newRow()
 	w.str(h.By)
 	w.byte(byte(h.Rank))
 	w.str(h.Reason)

@@ -157,7 +157,7 @@ type overlay struct {
 	order []string // keys in the order of their first write
 }
 
-func newOverlay(st State) *overlay { return &overlay{State: st, rows: map[string][]byte{}} }
+func newOverlay(st State) *overlay { return &overlay{State: st} }
 
 func (o *overlay) Get(key string) []byte {
 	if v, ok := o.rows[key]; ok {
@@ -167,6 +167,9 @@ func (o *overlay) Get(key string) []byte {
 }
 
 func (o *overlay) Set(key string, value []byte) {
+	if o.rows == nil {
+		o.rows, o.order = map[string][]byte{}, make([]string, 0, 4)
+	}
 	if _, ok := o.rows[key]; !ok {
 		o.order = append(o.order, key)
 	}
@@ -180,4 +183,4 @@ func (o *overlay) commit() {
 	o.drop()
 }
 
-func (o *overlay) drop() { o.rows, o.order = map[string][]byte{}, nil }
+func (o *overlay) drop() { o.rows, o.order = nil, nil }

@@ -12,6 +12,9 @@ import (
 
 type rowWriter struct{ b []byte }
 
+// newRow has room for most rows.
+func newRow() rowWriter { return rowWriter{b: make([]byte, 0, 96)} }
+
 func (e *rowWriter) num(n uint64)      { e.b = binary.AppendUvarint(e.b, n) }
 func (e *rowWriter) str(s string)      { e.num(uint64(len(s))); e.b = append(e.b, s...) }
 func (e *rowWriter) hash(h entry.Hash) { e.b = append(e.b, h[:]...) }

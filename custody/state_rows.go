@@ -45,7 +45,7 @@ func LoadGovernance(st State) Governance {
 }
 
 func (g Governance) store(st State) {
-	var w rowWriter
+	w := newRow()
 	w.hash(g.Charter)
 	w.str(g.Origin)
 	w.num(uint64(g.Threshold))
@@ -135,7 +135,7 @@ func (d *rowReader) key() (KeyState, bool) {
 }
 
 func (k KeyState) store(st State, key entry.Hash) {
-	var w rowWriter
+	w := newRow()
 	w.str(string(k.SPKI))
 	w.str(k.Party)
 	w.num(k.Since)
@@ -203,7 +203,7 @@ func LoadParty(st State, party string) (PartyState, bool) {
 }
 
 func (p PartyState) store(st State, party string) {
-	var w rowWriter
+	w := newRow()
 	w.num(p.Index)
 	w.str(p.LegalName)
 	w.strs(p.Roles)
@@ -244,7 +244,7 @@ func LoadProduct(st State, gtin string) (ProductState, bool) {
 }
 
 func (p ProductState) store(st State, gtin string) {
-	var w rowWriter
+	w := newRow()
 	w.str(p.Owner)
 	w.str(p.Name)
 	w.str(p.Kind)
@@ -277,7 +277,7 @@ func LoadLot(st State, lot string) (LotState, bool) {
 }
 
 func (l LotState) store(st State, lot string) {
-	var w rowWriter
+	w := newRow()
 	w.strs(l.Commissioners)
 	w.byte(0)
 	if l.Listed {
@@ -335,7 +335,7 @@ func storeRecalls(st State, selector entry.Topic, rs []OpenRecall) {
 		st.Set(recallRow(selector), nil)
 		return
 	}
-	var w rowWriter
+	w := newRow()
 	w.num(uint64(len(rs)))
 	for _, r := range rs {
 		w.hash(r.ID)
@@ -376,7 +376,7 @@ func LoadBindings(st State, key entry.Hash) []Binding {
 }
 
 func storeBindings(st State, key entry.Hash, bs []Binding) {
-	var w rowWriter
+	w := newRow()
 	w.num(uint64(len(bs)))
 	for _, b := range bs {
 		w.str(b.Unit)
@@ -418,7 +418,7 @@ func LoadNamed(st State, id entry.Hash) (Named, bool) {
 }
 
 func (n Named) store(st State) {
-	var w rowWriter
+	w := newRow()
 	w.num(n.Index)
 	w.num(n.Time)
 	w.str(string(n.Kind))
@@ -486,7 +486,7 @@ func storeWaiting(st State, ref UnitRef, prev entry.Hash, ws []waiting) {
 		st.Set(waitingRow(ref, prev), nil)
 		return
 	}
-	var w rowWriter
+	w := newRow()
 	w.num(uint64(len(ws)))
 	for _, p := range ws {
 		w.num(p.Index)

@@ -35,7 +35,7 @@ func (c *Config) defaults() {
 	def(&c.RotateBytes, 64<<20)
 	def(&c.CacheBytes, 96<<20)
 	def(&c.StateCache, 32<<20)
-	def(&c.BlockCache, 128<<20)
+	def(&c.BlockCache, 192<<20)
 	def(&c.MemTable, 32<<20)
 	def(&c.IndexFile, 100_000)
 	if c.Clock == nil {

@@ -38,7 +38,7 @@
 // Every signed size ends with an index commitment over all entries before it.
 // It is due when nobody who waits could share a later one (nothing coming, nothing
 // being built or sealed), and under load every PublishEvery. A commit begins when nobody
-// else is on his way, or a quarter of those who are have come, or 50 ms after the one
+// else is on his way, or a third of those who are have come, or 50 ms after the one
 // before. Commits without an index commitment keep
 // their topics in a row, for a crash. The index of an older publication is read
 // from newer rows by cutting lists off at the entries that it covers, so there

@@ -208,7 +208,7 @@ type Config struct {
 	RotateBytes  int64         // journal size that triggers a flush of the database and a new segment; 64 MiB
 	CacheBytes   int64         // expanded tiles kept in memory; 96 MiB, a log of a million entries
 	StateCache   int64         // rows of the application's state kept in memory; 32 MiB
-	BlockCache   int64         // Pebble's block cache, of which it takes MemTable off; 128 MiB, with which the index of a million topics is in memory
+	BlockCache   int64         // Pebble's block cache, of which it takes MemTable off; 192 MiB, with which the index of a million topics is in memory
 	MemTable     uint64        // Pebble's memtable size; 32 MiB
 	IndexFile    uint64        // topics from which on Close writes the index to files for the next start; 100,000
 

@@ -9,12 +9,19 @@ import (
 	"github.com/spf13/cobra"
 
 	"fabtrail.dev/fabtrail/internal/cli"
+	"fabtrail.dev/fabtrail/internal/procs"
 )
 
 // version is set when a release is built.
 var version = ""
 
-func main() { os.Exit(cli.Main(root())) }
+func main() {
+	procs.Spare(syncing)
+	os.Exit(cli.Main(root()))
+}
+
+// syncing is how many files a commit syncs at once: the journal and the database's log.
+const syncing = 2
 
 func root() *cobra.Command {
 	c := &cobra.Command{

@@ -22,10 +22,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"time"
 
 	"fabtrail.dev/fabtrail/internal/node"
+	"fabtrail.dev/fabtrail/internal/procs"
 )
 
 // Config says what to measure.
@@ -110,7 +110,7 @@ func Run(ctx context.Context, cfg Config) (res Result, err error) {
 	}
 	defer os.RemoveAll(dir)
 	b := &bench{cfg: cfg, ctx: ctx, folder: node.Folder(filepath.Join(dir, "data")), res: &res}
-	res.InFlight, res.Batch, res.Procs = cfg.InFlight, cfg.Batch, runtime.GOMAXPROCS(0)
+	res.InFlight, res.Batch, res.Procs = cfg.InFlight, cfg.Batch, procs.Count()
 	for _, step := range []func() error{b.found, b.fill, b.grow, b.start, b.appends, b.index, b.check} {
 		if err := step(); err != nil {
 			return res, err

@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"fabtrail.dev/fabtrail/custody"
+	"fabtrail.dev/fabtrail/internal/procs"
 )
 
 // checks measures ed25519 checks of statements on all cores for a while: their
@@ -28,7 +28,7 @@ func checks(sample []signed, d time.Duration) (perS float64, each time.Duration)
 	var wg sync.WaitGroup
 	start, used := time.Now(), cpu()
 	end := start.Add(d)
-	for p := range runtime.GOMAXPROCS(0) {
+	for p := range procs.Count() {
 		wg.Go(func() {
 			n := 0
 			for i := p; time.Now().Before(end); i++ {

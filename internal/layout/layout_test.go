@@ -46,6 +46,7 @@ var allowed = map[string][]string{
 	"internal/freeport":                  {},
 	"internal/fuzzrun":                   {},
 	"internal/planted":                   {},
+	"internal/procs":                     {},
 	"internal/sbom":                      {},
 	"internal/vectors":                   {}, // a second implementation: knows none of the first
 	"internal/layout":                    {},

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"fabtrail.dev/fabtrail/api"
 	"fabtrail.dev/fabtrail/custody/answer"
 	"fabtrail.dev/fabtrail/custody/view"
+	"fabtrail.dev/fabtrail/internal/procs"
 	"fabtrail.dev/fabtrail/ledger"
 	"fabtrail.dev/fabtrail/ledger/checkpoint"
 	"fabtrail.dev/fabtrail/ledger/trillian"
@@ -133,7 +133,7 @@ func open(ctx context.Context, cfg Config, before func() error) (*Node, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{cfg: cfg, quiet: newCalm(cfg.Log, time.Now), registry: prometheus.NewRegistry(), members: answer.NewManifests(manifestCache),
-		entries: answer.NewEntries(entryCache), lists: answer.NewLists(listCache), turns: newTurns(runtime.GOMAXPROCS(0)), places: newPlaces(enoughPlaces), failed: make(chan error, 1)}
+		entries: answer.NewEntries(entryCache), lists: answer.NewLists(listCache), turns: newTurns(procs.Count()), places: newPlaces(enoughPlaces), failed: make(chan error, 1)}
 	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	ok := false
 	defer func() {

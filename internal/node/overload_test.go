@@ -23,6 +23,7 @@ import (
 
 	"fabtrail.dev/fabtrail/api"
 	"fabtrail.dev/fabtrail/custody"
+	"fabtrail.dev/fabtrail/internal/procs"
 )
 
 // posts is many clients of some parties that post statements, one after the other each,
@@ -236,7 +237,7 @@ func (p *phase) norm() float64 { return p.goodput / p.yard }
 
 // busy is the part of the ledger's processors that it had, or wanted.
 func (p *phase) busy() float64 {
-	return p.cpu.Seconds() / p.Took.Seconds() / float64(runtime.GOMAXPROCS(0))
+	return p.cpu.Seconds() / p.Took.Seconds() / float64(procs.Count())
 }
 
 // between is what phases are compared with that came between two of one kind: the mean of these.
@@ -297,13 +298,13 @@ func (c *campaign) profile(name string) (end func()) {
 }
 
 func (c *campaign) run(name string, o stormOrder) *phase {
-	cpu, stolen := processorTime(), stolenTime(runtime.GOMAXPROCS(0))
+	cpu, stolen := processorTime(), stolenTime(procs.Count())
 	end, paced, profiled := watchMemory(), pace(), c.profile(name)
 	p := &phase{stormTally: c.storm.run(o)}
 	profiled()
 	p.check, p.most = paced(), end()
 	p.cpu = processorTime() - cpu
-	had := p.Took*time.Duration(runtime.GOMAXPROCS(0)) - (stolenTime(runtime.GOMAXPROCS(0)) - stolen)
+	had := p.Took*time.Duration(procs.Count()) - (stolenTime(procs.Count()) - stolen)
 	p.yard = had.Seconds() / p.Took.Seconds() / p.check.Seconds()
 	for _, n := range p.Accepted {
 		p.goodput += float64(n)

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"fabtrail.dev/fabtrail/custody"
+	"fabtrail.dev/fabtrail/internal/procs"
 	"fabtrail.dev/fabtrail/ledger/entry"
 )
 
@@ -70,6 +71,7 @@ func startStorm(t *testing.T, w stormWorld) *storm {
 			t.Fatalf("taskset: %v: %s", err, out)
 		}
 		runtime.GOMAXPROCS(runtime.NumCPU() / 2)
+		procs.Spare(2) // as the program does
 		cmd = exec.Command("taskset", append([]string{"-c", theirs}, cmd.Args...)...)
 	}
 	cmd.Env = append(os.Environ(), "FABTRAIL_STORM=1")

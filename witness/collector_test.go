@@ -247,11 +247,12 @@ func TestCollectorCancelled(t *testing.T) {
 	first.be(status(500, "")(r, first))
 	second.be(hang(r, second))
 	for range 30 { // which of the two it takes first is chance
-		var ctx context.Context
-		ctx, cancel = context.WithCancel(t.Context())
+		ctx, end := context.WithCancel(t.Context())
+		cancel = end
 		if _, err := r.cosign(ctx, t, 5); !errors.Is(err, context.Canceled) || !errors.Is(err, checkpoint.ErrNoQuorum) {
 			t.Fatal(err)
 		}
+		end()
 		r.clock.Add(time.Hour)
 	}
 }

@@ -1,7 +1,10 @@
 package ledger
 
 import (
+	"bytes"
 	"encoding/binary"
+	"maps"
+	"slices"
 
 	"fabtrail.dev/fabtrail/ledger/entry"
 	"fabtrail.dev/fabtrail/ledger/unitindex"
@@ -81,29 +84,14 @@ func (b *builder) stage(c *commit) error {
 	for i := range c.entries {
 		full = append(full, b.edge.push(c.entries[i].hash)...)
 	}
-	for i := range c.entries {
-		a := &c.entries[i]
-		n := c.first + uint64(i)
-		if err := stageLeaf(c.batch, n, &a.leaf, a.manifest); err != nil {
-			return err
-		}
-		if a.Class == entry.Index {
-			continue
-		}
-		if !a.manifest.IsZero() {
-			if err := c.batch.Delete(keyHash(keyUnused, a.manifest), nil); err != nil {
-				return err
-			}
-		}
-		if err := stageID(c.batch, a.leaf.ID, n, a.effect); err != nil {
-			return err
-		}
+	if err := stageEntries(c); err != nil {
+		return err
 	}
 	if err := stageTiles(c.batch, full); err != nil {
 		return err
 	}
-	for k, v := range c.state {
-		if err := stageState(c.batch, k, v); err != nil {
+	for _, k := range slices.Sorted(maps.Keys(c.state)) {
+		if err := stageState(c.batch, k, c.state[k]); err != nil {
 			return err
 		}
 		b.s.filled.add([]byte(k))
@@ -131,16 +119,52 @@ const (
 	maxBatchBytes = 4 << 20 // set aside beforehand, and kept for the next batch
 )
 
-func stageLeaf(b *pebble.Batch, n uint64, l *Leaf, manifest entry.Hash) error {
-	leaf := b.SetDeferred(9, len(l.Value))
-	putU64(leaf.Key, keyLeaf, n)
-	copy(leaf.Value, l.Value[:])
-	if err := leaf.Finish(); err != nil {
-		return err
+// stageEntries fills in the rows of entries, one key space after the other and each in the
+// order of its keys: a memtable then finds the place of a key beside the one before.
+func stageEntries(c *commit) error {
+	for i := range c.entries {
+		if err := stageLeaf(c.batch, c.first+uint64(i), &c.entries[i].leaf); err != nil {
+			return err
+		}
 	}
-	row := b.SetDeferred(9, recordLen(l.Cargo, manifest))
+	byID := make([]int, 0, len(c.entries))
+	for i := range c.entries {
+		a := &c.entries[i]
+		if err := stageRecord(c.batch, c.first+uint64(i), a.leaf.Cargo, a.manifest); err != nil {
+			return err
+		}
+		if a.Class == entry.Index {
+			continue
+		}
+		byID = append(byID, i)
+		if !a.manifest.IsZero() {
+			if err := c.batch.Delete(keyHash(keyUnused, a.manifest), nil); err != nil {
+				return err
+			}
+		}
+	}
+	slices.SortFunc(byID, func(i, j int) int {
+		return bytes.Compare(c.entries[i].leaf.ID[:], c.entries[j].leaf.ID[:])
+	})
+	for _, i := range byID {
+		if err := stageID(c.batch, c.entries[i].leaf.ID, c.first+uint64(i), c.entries[i].effect); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func stageLeaf(b *pebble.Batch, n uint64, l *Leaf) error {
+	row := b.SetDeferred(9, len(l.Value))
+	putU64(row.Key, keyLeaf, n)
+	copy(row.Value, l.Value[:])
+	return row.Finish()
+}
+
+func stageRecord(b *pebble.Batch, n uint64, cargo []byte, manifest entry.Hash) error {
+	row := b.SetDeferred(9, recordLen(cargo, manifest))
 	putU64(row.Key, keyEntry, n)
-	putRecord(row.Value, l.Cargo, manifest)
+	putRecord(row.Value, cargo, manifest)
 	return row.Finish()
 }
 

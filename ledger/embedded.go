@@ -125,7 +125,7 @@ func (e *embedded) replicate(first uint64, leaves []Leaf, j *journal) error {
 				return err
 			}
 		}
-		if err := stageLeaf(b, first+uint64(i), l, sum); err != nil {
+		if err := errors.Join(stageLeaf(b, first+uint64(i), l), stageRecord(b, first+uint64(i), l.Cargo, sum)); err != nil {
 			return err
 		}
 	}

@@ -45,7 +45,8 @@ type stormOrder struct {
 
 // stormTally is what came of it.
 type stormTally struct {
-	Accepted    []int64 // by party
+	Accepted    []int64 // by party, in the time of the order
+	Late        int64   // accepted, but after that: they had been told to wait, or were on their way
 	Refused     int64   // with 429 or 503
 	Bare, Other int64   // refused without Retry-After; other answers, or none
 	P50, P99    time.Duration
@@ -259,7 +260,14 @@ func (c *stormClients) post(conn net.Conn, from *bufio.Reader, party int, reques
 	}
 	switch resp.StatusCode {
 	case http.StatusCreated, http.StatusOK:
-		c.count(func(t *stormTally) { t.Accepted[party]++ })
+		late := !time.Now().Before(end)
+		c.count(func(t *stormTally) {
+			if late {
+				t.Late++
+			} else {
+				t.Accepted[party]++
+			}
+		})
 		return true, 0, err
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		s, bad := strconv.Atoi(resp.Header.Get("Retry-After"))

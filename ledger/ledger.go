@@ -415,7 +415,7 @@ const company = 50 * time.Millisecond
 // companyShare: a commit begins when one in so many of the calls on their way are there.
 // Each commit costs a signature, syncs, and the topics that all statements share; with
 // few of them, callers who post again once they are answered would all wait together.
-const companyShare = 3
+const companyShare = 2
 
 // ready reports that what is queued is worth a commit; queue.mu is held.
 func (l *Ledger) ready() bool {

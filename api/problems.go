@@ -187,7 +187,8 @@ func bodyProblem(err error) *problem.Problem {
 var errBody = errors.New("request body")
 
 func notFound() *problem.Problem {
-	return problem.New("not_found", "", "there is nothing under this address")
+	return problem.New("not_found", "", "there is nothing under this address").
+		WithHint("/openapi.yaml lists the addresses that there are")
 }
 
 // internal logs an error and returns the problem that says only where to look.

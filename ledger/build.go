@@ -137,7 +137,9 @@ func stageEntries(c *commit) error {
 			continue
 		}
 		byID = append(byID, i)
-		if !a.manifest.IsZero() {
+	}
+	for _, i := range byID {
+		if a := &c.entries[i]; !a.manifest.IsZero() {
 			if err := c.batch.Delete(keyHash(keyUnused, a.manifest), nil); err != nil {
 				return err
 			}

@@ -309,17 +309,21 @@ func (c *campaign) profile(name string) (end func()) {
 	}
 }
 
-// slice has the clients do as ordered for the time of a slice.
+// slice has the clients do as ordered, for the time of a slice unless the order says.
 func (c *campaign) slice(name string, o stormOrder) *phase {
-	o.For = c.d
-	cpu, stolen := processorTime(), stolenTime(procs.Count())
-	end, paced, profiled := watchMemory(), pace(), c.profile(name)
-	p := &phase{stormTally: c.storm.run(o), window: o.For}
+	o.For = max(o.For, c.d)
+	end, profiled := watchMemory(), c.profile(name)
+	p := &phase{window: o.For}
+	var check time.Duration
+	p.stormTally = c.storm.run(o, func() { // while the clients are at it, and no longer
+		cpu, stolen, paced := processorTime(), stolenTime(procs.Count()), pace()
+		<-time.After(o.For)
+		check, p.had = paced(), processorTime()-cpu
+		p.whole = o.For*time.Duration(procs.Count()) - (stolenTime(procs.Count()) - stolen)
+	})
 	profiled()
-	check := paced()
-	p.most, p.had = end(), processorTime()-cpu
-	p.whole = p.Took*time.Duration(procs.Count()) - (stolenTime(procs.Count()) - stolen)
-	p.checks = p.whole.Seconds() / p.Took.Seconds() * p.window.Seconds() / check.Seconds()
+	p.most = end()
+	p.checks = p.whole.Seconds() / check.Seconds()
 	p.cost, p.load = p.had.Seconds()/check.Seconds(), p.CPU.Seconds()/check.Seconds()
 	var m runtime.MemStats
 	runtime.GC()
@@ -333,7 +337,7 @@ func (c *campaign) slice(name string, o stormOrder) *phase {
 // slices of the first that came right after the other.
 func (c *campaign) against(name string, base, other stormOrder) (usual, with, after *phase) {
 	usual, with, after = &phase{}, &phase{}, &phase{}
-	for _, turn := range []string{"usual", "other", "other", "after", "usual", "other", "other", "after"} {
+	for _, turn := range []string{"usual", "other", "other", "after", "usual", "other", "other", "after", "usual"} {
 		switch turn {
 		case "usual":
 			usual.add(c.slice("beside "+name, base))
@@ -351,12 +355,15 @@ func (c *campaign) against(name string, base, other stormOrder) (usual, with, af
 // and tables a few dozen), and what 10,000 sockets take.
 const maxMemory = 768 << 20
 
+// leastGoodput is what a processor does under usual load at least, in the signature checks that it
+// could have done: one of 32 clients, and with HTTP and the views, is at half as much again or better.
+const leastGoodput = .1
+
 // show prints what came of a kind of slice.
 func (c *campaign) show(name string, p, than *phase) {
-	all := p.accepted() + float64(p.Late)
 	c.t.Logf("%-30s %6.0f/s raw, %5.3f of checks, %4.0f %%  refused %7d  p50 %8s  p99 %8s  ledger %4.1f checks each, busy %3.0f %%, clients %4.1f  %4d MiB, %3d live  %d goroutines",
 		name, p.accepted()/p.window.Seconds(), p.goodput(), 100*p.goodput()/than.goodput(), p.Refused, p.P50.Round(100*time.Microsecond), p.P99.Round(100*time.Microsecond),
-		p.cost/all, 100*p.had.Seconds()/p.whole.Seconds(), p.load/all, p.most>>20, p.live>>20, p.routines)
+		p.cost/p.accepted(), 100*p.had.Seconds()/p.whole.Seconds(), p.load/(p.accepted()+float64(p.Late)), p.most>>20, p.live>>20, p.routines)
 }
 
 // judge shows what came of two things done in turn, and fails where it is not what overload
@@ -368,8 +375,10 @@ func (c *campaign) judge(name string, base, other stormOrder, worth float64, wai
 	c.show(name, with, usual)
 	c.show("right after it", after, usual)
 	for wrong, is := range map[string]bool{
-		"less goodput than it should be":          with.goodput() < worth*usual.goodput(),
-		"less goodput afterwards":                 after.goodput() < .9*usual.goodput(),
+		"less goodput than it should be":          !(with.goodput() >= worth*usual.goodput()),
+		"less goodput afterwards":                 !(after.goodput() >= .9*usual.goodput()),
+		"next to nothing under usual load":        !(usual.goodput() >= leastGoodput),
+		"refusals under usual load":               usual.Refused+after.Refused > 0,
 		"refusals without Retry-After":            usual.Bare+with.Bare+after.Bare > 0,
 		"answers that are neither yes nor no":     usual.Other+with.Other+after.Other > 0,
 		"more memory than it should ever need":    max(usual.most, with.most, after.most) > maxMemory,
@@ -379,7 +388,6 @@ func (c *campaign) judge(name string, base, other stormOrder, worth float64, wai
 			c.t.Errorf("%s: %s", name, wrong)
 		}
 	}
-	usual.add(after)
 	return usual, with
 }
 
@@ -403,7 +411,7 @@ func shareOf(by []int64, party int) float64 {
 // TestOverloadCampaign prints goodput, latency and memory at 5 and 20 times the clients
 // that the ledger serves well, with clients that come again at once when they are refused, beside 10,000 idle sockets and beside a greedy party,
 // each in turn with usual load, and fails where that is not what overload may do: FABTRAIL_OVERLOAD=5s for
-// a slice, of which there are 46 (make overload). Clients and ledger share the machine, and the machine's speed changes
+// a slice, of which there are 51 (make overload); three times that for those with 20 times the clients, who are told to come again in 5 s at most. Clients and ledger share the machine, and the machine's speed changes
 // by itself: goodput is compared as a share of the signature checks that it could do in the same time.
 func TestOverloadCampaign(t *testing.T) {
 	d, err := time.ParseDuration(os.Getenv("FABTRAIL_OVERLOAD"))
@@ -424,7 +432,9 @@ func TestOverloadCampaign(t *testing.T) {
 	defer stop()
 	c := &campaign{t: t, d: d, storm: startStorm(t, w.storm(<-addr, parties))}
 	all := func(n int) stormOrder { return stormOrder{Clients: spread(n, parties, parties), Greedy: -1} }
-	hasty := all(20 * full)
+	crowd := all(20 * full)
+	crowd.For = 3 * d
+	hasty := crowd
 	hasty.Hasty = true
 	polite := stormOrder{Clients: spread(few, parties-1, parties), Greedy: parties - 1}
 	idle := polite
@@ -437,7 +447,7 @@ func TestOverloadCampaign(t *testing.T) {
 		c.slice("warm", all(full))
 	}
 	c.judge("5x: 640 clients for 128", all(full), all(5*full), .9, time.Second)
-	c.judge("20x: 2560 clients", all(full), all(20*full), .9, time.Second)
+	c.judge("20x: 2560 clients", all(full), crowd, .9, time.Second)
 	// Those are made to wait for as long as they were told to, in their connections, and more of them come at once.
 	c.judge("20x that come again at once", all(full), hasty, .75, 10*time.Second)
 	_, sockets := c.judge("10,000 idle sockets and 32", polite, idle, .9, time.Second)
@@ -446,7 +456,7 @@ func TestOverloadCampaign(t *testing.T) {
 	greedy := shareOf(beside.Accepted, parties-1)
 	kept := (1 - greedy) * beside.goodput() / usual.goodput()
 	t.Logf("%-30s %.0f %% of it is the greedy party's; the others get %.0f %% of what they get without it", "", 100*greedy, 100*kept)
-	if kept < .9 && greedy > 1.0/parties {
+	if !(kept >= .9) && greedy > 1.0/parties {
 		t.Errorf("a greedy party takes from the others more than its share")
 	}
 }

@@ -52,7 +52,6 @@ type stormTally struct {
 	P50, P99    time.Duration
 	CPU         time.Duration // of the clients' process
 	Idle        int           // sockets that could be opened
-	Took        time.Duration
 }
 
 // storm is the process of the clients: they share the machine with the ledger, not its
@@ -112,12 +111,18 @@ func splitCores(t *testing.T) (ours, theirs string) {
 	return fmt.Sprintf("0-%d", n/2-1), fmt.Sprintf("%d-%d", n/2, n-1)
 }
 
-func (s *storm) run(o stormOrder) stormTally {
+// run gives an order, calls begun when the clients have begun, and returns what came of it.
+func (s *storm) run(o stormOrder, begun func()) stormTally {
 	s.t.Helper()
+	var ready bool
 	var got stormTally
 	if err := s.in.Encode(o); err != nil {
 		s.t.Fatal(err)
 	}
+	if err := s.out.Decode(&ready); err != nil {
+		s.t.Fatal(err)
+	}
+	begun()
 	if err := s.out.Decode(&got); err != nil {
 		s.t.Fatal(err)
 	}
@@ -149,7 +154,16 @@ func TestStormProcess(t *testing.T) {
 		case err != nil:
 			t.Fatal(err)
 		}
-		if err := out.Encode(c.run(o)); err != nil {
+		idle := c.holdOpen(o.Idle)
+		if err := out.Encode(true); err != nil {
+			t.Fatal(err)
+		}
+		tally := c.run(o)
+		tally.Idle = len(idle)
+		for _, s := range idle {
+			s.Close()
+		}
+		if err := out.Encode(tally); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -166,8 +180,7 @@ type stormClients struct {
 }
 
 func (c *stormClients) run(o stormOrder) stormTally {
-	idle := c.holdOpen(o.Idle)
-	c.tally, c.took = stormTally{Accepted: make([]int64, len(c.Names)), Idle: len(idle)}, nil
+	c.tally, c.took = stormTally{Accepted: make([]int64, len(c.Names))}, nil
 	start, cpu := time.Now(), processorTime()
 	var all sync.WaitGroup
 	for party, n := range o.Clients {
@@ -176,10 +189,7 @@ func (c *stormClients) run(o stormOrder) stormTally {
 		}
 	}
 	all.Wait()
-	for _, s := range idle {
-		s.Close()
-	}
-	c.tally.Took, c.tally.CPU = time.Since(start), processorTime()-cpu
+	c.tally.CPU = processorTime() - cpu
 	if slices.Sort(c.took); len(c.took) > 0 {
 		c.tally.P50, c.tally.P99 = c.took[len(c.took)/2], c.took[len(c.took)*99/100]
 	}

@@ -56,3 +56,23 @@ func TestEveryTargetHasACorpus(t *testing.T) {
 		}
 	}
 }
+
+// TestOnlyLate: an engine that trips over the end of its time is not a target that failed.
+func TestOnlyLate(t *testing.T) {
+	for _, c := range []struct {
+		said string
+		want bool
+	}{
+		{"--- FAIL: FuzzFields (5.08s)\n    context deadline exceeded\nFAIL\nexit status 1\nFAIL\tx\t5.1s", true},
+		{"--- FAIL: FuzzFields (1.08s)\n    --- FAIL: FuzzFields (0.00s)\n        x_test.go:9: context deadline exceeded\n    Failing input written to testdata/fuzz/FuzzFields/1a\nFAIL", false},
+		{"--- FAIL: FuzzFields (0.00s)\n    x_test.go:9: wrong\nFAIL", false},
+		{"--- FAIL: FuzzFields (5.08s)\n    context deadline exceeded\n    Failing input written to testdata/fuzz/FuzzFields/1a\nFAIL", false},
+		{"panic: runtime error\n--- FAIL: FuzzFields (5.08s)\n    context deadline exceeded\nFAIL", false},
+		{"x_test.go:9:1: undefined: y\nFAIL\tx [build failed]", false},
+		{"", false},
+	} {
+		if got := onlyLate(strings.Split(c.said, "\n")); got != c.want {
+			t.Errorf("%q: %v", c.said, got)
+		}
+	}
+}

@@ -350,10 +350,10 @@ func (c *campaign) against(name string, base, other stormOrder) (usual, with, af
 	return usual, with, after
 }
 
-// maxMemory is what the ledger's process may have from the system under any load: twice
-// what is live, as the garbage collector lets it become (caches have 320 MiB at most, filters
-// and tables a few dozen), and what 10,000 sockets take.
-const maxMemory = 768 << 20
+// maxMemory is what the ledger's process may have from the system under any load: caches have
+// 370 MiB at most, with the views' and the memtables, filters and tables some 60, the garbage collector lets as much
+// again become garbage, and 10,000 sockets take 100.
+const maxMemory = 1 << 30
 
 // leastGoodput is what a processor does under usual load at least, in the signature checks that it
 // could have done: one of 32 clients, and with HTTP and the views, is at half as much again or better.
@@ -456,7 +456,7 @@ func TestOverloadCampaign(t *testing.T) {
 	greedy := shareOf(beside.Accepted, parties-1)
 	kept := (1 - greedy) * beside.goodput() / usual.goodput()
 	t.Logf("%-30s %.0f %% of it is the greedy party's; the others get %.0f %% of what they get without it", "", 100*greedy, 100*kept)
-	if !(kept >= .9) && greedy > 1.0/parties {
+	if !(kept >= .9*(1-1.0/parties)) { // of what is left to them, if each party has the same
 		t.Errorf("a greedy party takes from the others more than its share")
 	}
 }
